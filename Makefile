@@ -1,0 +1,44 @@
+# make run and make test are the only two commands a new user needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: setup espeak run dev test verify lock clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "voice gateway needs Python 3.11 or newer; set PYTHON=..." >&2; exit 2; }
+	@echo "Installing the locked dependencies into $(VENV) (once, about 350 MB) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+espeak: setup ## Russian and Arabic voices (espeak-ng, GPL-3)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-espeak.lock
+
+run: setup
+	@exec $(BIN)/python -m supervisor $(ARGS)
+
+dev: setup
+	@exec $(BIN)/python -m supervisor.dev $(ARGS)
+
+test: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy supervisor audio gateway loadtest tests
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+verify: setup test
+	$(BIN)/python -m pytest -m slow --timeout 600 $(ARGS)
+
+lock: ## after a change of dependencies; needs uv
+	uv pip compile pyproject.toml --extra local --extra dev --universal --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -q -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -1,0 +1,1 @@
+"""Knows samples: rings in shared memory and the batched signal processing on them."""

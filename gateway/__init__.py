@@ -1,0 +1,1 @@
+"""Knows calls: wires, sessions, turn-taking, providers."""

@@ -1,0 +1,1 @@
+"""Turn-taking: tables and policies that are told the time. Pure."""

@@ -1,0 +1,39 @@
+"""Every error the gateway raises on purpose; the class says whose fault it was.
+
+GatewayError
+├── ConfigurationError       an operator's setting cannot work: one sentence, exit status 2
+├── LocalWireError           we misused a wire codec: a bug of ours
+├── RemoteWireError          the peer broke its protocol: counted, the call goes on if it can
+├── CapacityError            politely refused: every slot is taken
+└── ProviderError            a provider failed; ``retryable`` says whether once more may help
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ConfigurationError(GatewayError):
+    """An operator's setting cannot work; the message is the sentence to show."""
+
+
+class LocalWireError(GatewayError):
+    """We asked a wire codec for something its protocol forbids."""
+
+
+class RemoteWireError(GatewayError):
+    """A peer sent something its protocol does not allow."""
+
+
+class CapacityError(GatewayError):
+    """No slot is free."""
+
+
+class ProviderError(GatewayError):
+    """A speech or language provider failed."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable

@@ -1,0 +1,46 @@
+"""Every bound of the gateway, with its reason. Relations between them are asserted."""
+
+from __future__ import annotations
+
+from audio.format import FRAME_MS
+
+# The HTTP head before a socket becomes WebSocket or a request (bytes, count, ms).
+HEAD_BYTES_MAX = 8 * 1024
+HEADERS_MAX = 64
+HEAD_TIMEOUT_MS = 5_000
+BODY_BYTES_MAX = 64 * 1024
+
+# WebSocket messages: a Twilio frame is 0.4 kB; 30 s of audio in one message is nobody's friend.
+MESSAGE_BYTES_MAX = 64 * 1024
+FRAGMENTS_PER_MESSAGE_MAX = 16
+PAYLOAD_BYTES_MAX = 48 * 1024
+START_TIMEOUT_MS = 5_000
+
+# A peer that reads nothing may make us hold this much, then it is cut off.
+WRITE_BUFFER_BYTES_MAX = 64 * 1024
+SEND_BUFFER_BYTES = 32 * 1024
+LISTEN_BACKLOG = 4096
+
+# Protocol mistakes a connection may make before it is closed (1007), and how often one is logged.
+BAD_MESSAGES_MAX = 50
+WARNINGS_PER_SECOND_MAX = 5
+
+# One call.
+UTTERANCE_MS_MAX = 30_000
+PRE_ROLL_MS = 300
+CLAUSES_QUEUED_MAX = 64
+CLAUSE_CHARS_MAX = 400
+DIGITS_MAX = 32
+HISTORY_TURNS_MAX = 200
+CALLS_PER_CONNECTION_MAX = 64
+
+# Playout: how far ahead of the caller's ear we send, and how much goes into one message.
+PLAYOUT_LEAD_MS = 200
+MESSAGE_MS_MAX = 100
+MARK_EVERY_MS = 500
+MARKS_OUTSTANDING_MAX = 256
+
+assert MESSAGE_MS_MAX % FRAME_MS == 0
+assert PLAYOUT_LEAD_MS >= MESSAGE_MS_MAX + FRAME_MS, "a full message must fit into the lead"
+assert MARK_EVERY_MS % FRAME_MS == 0
+assert PAYLOAD_BYTES_MAX * 4 // 3 <= MESSAGE_BYTES_MAX, "a payload must fit into a message"

@@ -1,0 +1,154 @@
+"""Settings: flags win over the environment, the environment over ``.env``, ``.env`` over defaults.
+
+Every field is one line of ``.env.example`` (a test keeps the two equal). Names in the environment
+are the field names in upper case.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gateway.errors import ConfigurationError
+
+#: A provider base URL with this value means the supervised local speech server.
+LOCAL = "local"
+
+LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
+VadMode = Literal["silero", "level", "off"]
+Language = Literal["en", "ar", "ru", "auto"]
+ResponderName = Literal["message_taker", "echo"]
+
+
+def _half_the_cores() -> int:
+    return max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+class Settings(BaseSettings):
+    """All settings, validated; secrets never print."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True)
+
+    host: str = Field("0.0.0.0", description="Address the public port listens on.")
+    gateway_port: int = Field(
+        4000, ge=1, le=65535, description="Public port: carriers' WebSockets, /healthz, /readyz."
+    )
+    console_host: str = Field(
+        "127.0.0.1", description="Address the console listens on; keep it on loopback."
+    )
+    console_port: int = Field(
+        4001, ge=1, le=65535, description="Console port: /api/workers, /metrics, health."
+    )
+    workers: int = Field(
+        default_factory=_half_the_cores,
+        ge=1,
+        le=64,
+        description="Worker processes (calls live in them). Default: half the cores.",
+    )
+    dsp_processes: int = Field(
+        0, ge=0, le=64, description="DSP processes; 0 = max(2, workers / 2), one of them a standby."
+    )
+    calls_per_worker: int = Field(
+        512, ge=1, le=4096, description="Calls one worker takes; its share of shared memory."
+    )
+    dsp_tick_ms: int = Field(
+        10, ge=2, le=20, description="Milliseconds between two passes over the same ring."
+    )
+    vad: VadMode = Field(
+        "silero", description="Voice activity detection: silero (neural), level, off."
+    )
+    drain_timeout_ms: int = Field(
+        30_000, ge=0, description="Milliseconds running calls may go on after SIGTERM."
+    )
+    log_level: LogLevel = Field("info", description="trace, debug, info, warn, error or fatal.")
+    log_transcripts: bool = Field(
+        False, description="true writes what was said into the log. Personal data!"
+    )
+    insecure_open: bool = Field(
+        False, description="true lets unauthenticated peers from other hosts in."
+    )
+    responder: ResponderName = Field(
+        "message_taker", description="Who answers: message_taker or echo."
+    )
+    caller_responders: str = Field(
+        "", description="Responders a caller may pick by parameter `responder`, comma-separated."
+    )
+    language: Language = Field("auto", description="Language of calls that bring no hint.")
+    profile_dir: Path = Field(
+        Path("profiles"), description="One TOML file a called number; default.toml otherwise."
+    )
+    data_dir: Path = Field(Path("data"), description="Where calls and messages are stored.")
+    openai_api_key: SecretStr = Field(
+        SecretStr(""), description="Key for providers that want one; the local server does not."
+    )
+    stt_base_url: str = Field(
+        LOCAL, description="Speech-to-text server with the OpenAI audio API; local = our own."
+    )
+    stt_model: str = Field("whisper-base", description="Model name sent to the STT server.")
+    tts_base_url: str = Field(
+        LOCAL, description="Text-to-speech server with the OpenAI audio API; local = our own."
+    )
+    tts_model: str = Field("local", description="Model name sent to the TTS server.")
+    tts_voice: str = Field(
+        "", description="Voice name; empty = the language's code, which the local server knows."
+    )
+
+    @field_validator("stt_base_url", "tts_base_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value != LOCAL and not value.startswith(("http://", "https://")):
+            raise ValueError(f"must be `{LOCAL}` or begin with http:// or https://")
+        return value
+
+    @field_validator("caller_responders")
+    @classmethod
+    def _are_responders(cls, value: str) -> str:
+        known = set(ResponderName.__args__)  # type: ignore[attr-defined]
+        unknown = [n for n in value.split(",") if n.strip() and n.strip() not in known]
+        if unknown:
+            raise ValueError(f"unknown responder {unknown[0].strip()!r}")
+        return value
+
+    @property
+    def dsp_count(self) -> int:
+        """DSP processes to run, the standby included."""
+        return self.dsp_processes or max(2, self.workers // 2)
+
+    @property
+    def caller_responder_names(self) -> frozenset[str]:
+        """Responders that a caller may pick."""
+        return frozenset(n.strip() for n in self.caller_responders.split(",") if n.strip())
+
+    @property
+    def uses_providers(self) -> bool:
+        """Whether any configured responder listens and speaks (echo does neither)."""
+        return {self.responder} | self.caller_responder_names != {"echo"}
+
+    @property
+    def needs_speech_server(self) -> bool:
+        """Whether a provider that is in use points to the local speech server."""
+        return self.uses_providers and LOCAL in (self.stt_base_url, self.tts_base_url)
+
+
+def load_settings(env_file: Path | None, **flags: object) -> Settings:
+    """Read settings; ``ConfigurationError`` with one line a fault when they cannot work."""
+    if env_file is not None:
+        try:
+            env_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"cannot read the env file {env_file}: {error}") from error
+    try:
+        return Settings(_env_file=env_file, **flags)  # type: ignore[call-arg, arg-type]
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(map(_sentence, error.errors()))) from error
+
+
+def _sentence(fault: object) -> str:
+    assert isinstance(fault, dict)
+    name = "_".join(str(part) for part in fault["loc"]).upper()
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{name}={fault.get('input')!r}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,54 @@
+"""What any carrier can tell us, as typed events. Wires make them, sessions consume them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from audio.format import Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStarted:
+    """A call's audio begins. ``stream_id`` tells calls on one socket apart."""
+
+    stream_id: str
+    call_id: str
+    encoding: Encoding
+    language_hint: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CallerAudio:
+    """Encoded caller audio, any whole number of samples; ``timestamp_ms`` is the carrier's or -1."""
+
+    stream_id: str
+    payload: bytes
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkPlayed:
+    """The carrier played (or cleared) everything sent before the named mark."""
+
+    stream_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """The caller pressed a key: one of ``0-9*#A-D``."""
+
+    stream_id: str
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStopped:
+    """The carrier says that the call's audio has ended."""
+
+    stream_id: str
+
+
+Event = StreamStarted | CallerAudio | MarkPlayed | Digit | StreamStopped

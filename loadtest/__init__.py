@@ -1,0 +1,1 @@
+"""A stranger to the product: simulates callers over real sockets and measures what they got."""

@@ -1,0 +1,1 @@
+"""Knows processes: forks, watches, restarts and drains children. Standard library only."""

@@ -1,0 +1,161 @@
+"""The board all processes share: heartbeats, states, loads and counters as aligned int64 cells.
+
+One anonymous shared mapping, made by the supervisor before the first fork and inherited. Every
+child has a row. A cell has one writer at a time: the supervisor before the child runs and after
+it is dead, the child while it lives; readers never lock. An aligned 8-byte store through a
+memoryview is indivisible on x86-64 (``struct.pack_into`` is not: it zeroes first).
+
+Counters are never reset when a child is replaced: its successor counts on, so that a restart
+loses no count. A leaf: standard library only, anyone may import it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+CELL_BYTES = 8
+
+
+class Phase(IntEnum):
+    """What a child says about itself."""
+
+    STARTING = 0
+    READY = 1
+    DRAINING = 2
+    EXITED = 3
+
+
+class Field(IntEnum):
+    """Liveness cells of a row; set back when a new child takes the row."""
+
+    PID = 0
+    PHASE = 1
+    HEARTBEAT_NS = 2
+    LOOP_LAG_NS = 3
+    STARTED_NS = 4
+    CALLS = 5
+    CAPACITY = 6
+
+
+#: Counters and gauges of a row that outlive the child: name -> help. The order is the layout.
+COUNTERS: dict[str, str] = {
+    "restarts": "Times this child was replaced after it had died.",
+    "calls": "Calls accepted.",
+    "calls_refused": "Calls refused because no slot was free.",
+    "connections": "Connections accepted on the public port.",
+    "messages_invalid": "Messages from a peer that were malformed and dropped.",
+    "messages_unknown": "Messages of an unknown kind, ignored.",
+    "frames_in": "Caller frames received from carriers.",
+    "frames_out": "Assistant frames sent to carriers.",
+    "caller_frames_dropped": "Caller frames dropped because the caller ring was full.",
+    "assistant_frames_dropped": "Assistant frames dropped because the assistant ring was full.",
+    "frames_stale": "Frames of an older epoch or lease that were thrown away.",
+    "playout_gaps": "Times a carrier ran out of assistant audio within an utterance.",
+    "media_gaps": "Holes in a carrier's media timestamps.",
+    "barge_ins": "Times a caller interrupted the assistant.",
+    "utterances": "Caller utterances sent to speech-to-text.",
+    "provider_errors": "Requests to a provider that failed.",
+    "records_dropped": "Events for the console dropped because its socket was full.",
+    "dsp_passes": "Passes over the rings that found work.",
+    "dsp_frames": "Frames processed, both directions.",
+    "dsp_windows": "Voice-activity windows scored.",
+    "dsp_windows_skipped": "Voice-activity windows skipped by the level gate.",
+    "dsp_bad_cells": "Ring cells whose sequence or length was wrong.",
+    "dsp_busy_ns": "Time spent in passes, in nanoseconds.",
+    "dsp_backlog_max": "Gauge: the most frames one slot was behind in the last pass.",
+}
+
+_COUNTER_AT = {name: len(Field) + i for i, name in enumerate(COUNTERS)}
+ROW_CELLS = len(Field) + len(COUNTERS)
+
+
+@dataclass(frozen=True, slots=True)
+class RowName:
+    """Which child a row belongs to: its kind and its index among its kind."""
+
+    kind: str
+    index: int
+
+
+class Row:
+    """One child's row. The child writes it, everybody may read it."""
+
+    __slots__ = ("_at", "_cells", "name")
+
+    def __init__(self, cells: memoryview, at: int, name: RowName) -> None:
+        self._cells = cells
+        self._at = at
+        self.name = name
+
+    def get(self, field: Field) -> int:
+        """Read a liveness cell."""
+        return self._cells[self._at + field]
+
+    def set(self, field: Field, value: int) -> None:
+        """Write a liveness cell."""
+        self._cells[self._at + field] = value
+
+    def count(self, counter: str, by: int = 1) -> None:
+        """Raise a counter; ``KeyError`` for a name that is not in COUNTERS."""
+        self._cells[self._at + _COUNTER_AT[counter]] += by
+
+    def gauge(self, counter: str, value: int) -> None:
+        """Set a gauge."""
+        self._cells[self._at + _COUNTER_AT[counter]] = value
+
+    def counter(self, counter: str) -> int:
+        """Read a counter or gauge."""
+        return self._cells[self._at + _COUNTER_AT[counter]]
+
+    def beat(self, now_ns: int, lag_ns: int = 0) -> None:
+        """Write a heartbeat; only ever called by the loop it vouches for."""
+        self._cells[self._at + Field.LOOP_LAG_NS] = lag_ns
+        self._cells[self._at + Field.HEARTBEAT_NS] = now_ns
+
+    def ready(self) -> None:
+        """Say that this child serves from now on."""
+        self.beat(time.monotonic_ns())
+        self.set(Field.PHASE, Phase.READY)
+
+    def take(self, pid: int, now_ns: int) -> None:
+        """Give the row to a new child: liveness starts afresh, counters go on (supervisor only)."""
+        for field in Field:
+            self.set(field, 0)
+        self.set(Field.STARTED_NS, now_ns)
+        self.set(Field.HEARTBEAT_NS, now_ns)
+        self.set(Field.PID, pid)
+
+
+class Scoreboard:
+    """The shared mapping: a row a child, and which DSP process serves which arena."""
+
+    def __init__(self, rows: Sequence[RowName], arenas: int) -> None:
+        self.names = tuple(rows)
+        self._arenas_at = len(self.names) * ROW_CELLS
+        self.arenas = arenas
+        cells = self._arenas_at + arenas
+        self._map = mmap.mmap(-1, cells * CELL_BYTES)
+        self._cells = memoryview(self._map).cast("q")
+        self._rows = {
+            name: Row(self._cells, i * ROW_CELLS, name) for i, name in enumerate(self.names)
+        }
+
+    def row(self, kind: str, index: int) -> Row:
+        """The row of a child; ``KeyError`` when the board has none."""
+        return self._rows[RowName(kind, index)]
+
+    def rows(self, kind: str | None = None) -> Iterator[Row]:
+        """All rows, or those of one kind, in order of index."""
+        return (row for row in self._rows.values() if kind is None or row.name.kind == kind)
+
+    def dsp_of(self, arena: int) -> int:
+        """Index of the DSP process that serves an arena's slots."""
+        return self._cells[self._arenas_at + arena]
+
+    def assign(self, arena: int, dsp: int) -> None:
+        """Give an arena's slots to a DSP process (supervisor only; the old one must be dead)."""
+        self._cells[self._arenas_at + arena] = dsp
