@@ -10,6 +10,31 @@ GatewayError
 
 from __future__ import annotations
 
+from typing import Literal
+
+#: What a peer can do wrong on the wire: a short, bounded set of names to count by.
+WireFault = Literal[
+    "binary",
+    "not-json",
+    "no-event",
+    "unknown-event",
+    "no-id",
+    "bad-id",
+    "wrong-stream",
+    "media-before-start",
+    "before-start",
+    "second-start",
+    "too-many-calls",
+    "unsupported-format",
+    "bad-language",
+    "bad-parameters",
+    "bad-base64",
+    "payload-too-big",
+    "odd-payload",
+    "bad-digit",
+    "bad-mark",
+]
+
 
 class GatewayError(Exception):
     """Base of all errors raised on purpose."""
@@ -24,7 +49,16 @@ class LocalWireError(GatewayError):
 
 
 class RemoteWireError(GatewayError):
-    """A peer sent something its protocol does not allow."""
+    """A peer sent something its protocol does not allow.
+
+    ``kind`` names the fault, ``stream_id`` the stream it concerns ("" when none is known). The
+    message quotes nothing of the peer's audio or parameters: it may be logged and sent back.
+    """
+
+    def __init__(self, message: str, *, kind: WireFault, stream_id: str = "") -> None:
+        super().__init__(message)
+        self.kind: WireFault = kind
+        self.stream_id = stream_id
 
 
 class CapacityError(GatewayError):

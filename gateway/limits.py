@@ -21,16 +21,22 @@ WRITE_BUFFER_BYTES_MAX = 64 * 1024
 SEND_BUFFER_BYTES = 32 * 1024
 LISTEN_BACKLOG = 4096
 
+# A peer is pinged this often and cut off when a whole period brought nothing.
+IDLE_PING_MS = 20_000
+CLOSE_TIMEOUT_MS = 5_000
+
 # Protocol mistakes a connection may make before it is closed (1007), and how often one is logged.
 BAD_MESSAGES_MAX = 50
 WARNINGS_PER_SECOND_MAX = 5
 
 # One call.
 UTTERANCE_MS_MAX = 30_000
+CALLER_BACKLOG_MS_MAX = 3_000  # audio that arrived faster than real time and waits for its ring
 PRE_ROLL_MS = 300
 CLAUSES_QUEUED_MAX = 64
 CLAUSE_CHARS_MAX = 400
 DIGITS_MAX = 32
+DIGITS_PAUSE_MS = 2_500  # a keypad entry without # is over after this
 HISTORY_TURNS_MAX = 200
 CALLS_PER_CONNECTION_MAX = 64
 
@@ -39,6 +45,7 @@ PLAYOUT_LEAD_MS = 200
 MESSAGE_MS_MAX = 100
 MARK_EVERY_MS = 500
 MARKS_OUTSTANDING_MAX = 256
+HEARD_MARGIN_MS = 1_000  # a carrier that acknowledges nothing is believed to have played by then
 
 assert MESSAGE_MS_MAX % FRAME_MS == 0
 assert PLAYOUT_LEAD_MS >= MESSAGE_MS_MAX + FRAME_MS, "a full message must fit into the lead"

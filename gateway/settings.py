@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     insecure_open: bool = Field(
         False, description="true lets unauthenticated peers from other hosts in."
     )
+    twilio_expected_origin: str = Field(
+        "", description="Origin header allowed besides the console's; an absent one always passes."
+    )
     responder: ResponderName = Field(
         "message_taker", description="Who answers: message_taker or echo."
     )
@@ -122,6 +125,13 @@ class Settings(BaseSettings):
     def caller_responder_names(self) -> frozenset[str]:
         """Responders that a caller may pick."""
         return frozenset(n.strip() for n in self.caller_responders.split(",") if n.strip())
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Origins whose pages may open a WebSocket: the console's and TWILIO_EXPECTED_ORIGIN."""
+        hosts = {"127.0.0.1", "localhost", self.console_host}
+        console = {f"http://{host}:{self.console_port}" for host in hosts}
+        return frozenset(console | {self.twilio_expected_origin} - {""})
 
     @property
     def uses_providers(self) -> bool:

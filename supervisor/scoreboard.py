@@ -21,12 +21,13 @@ CELL_BYTES = 8
 
 
 class Phase(IntEnum):
-    """What a child says about itself."""
+    """What a child says about itself; the last two the supervisor says of a dead one."""
 
     STARTING = 0
     READY = 1
     DRAINING = 2
     EXITED = 3
+    PARKED = 4
 
 
 class Field(IntEnum):
@@ -128,6 +129,12 @@ class Row:
         self.set(Field.STARTED_NS, now_ns)
         self.set(Field.HEARTBEAT_NS, now_ns)
         self.set(Field.PID, pid)
+
+    def leave(self) -> None:
+        """Say that the child is dead: its calls are over, its counters stay (supervisor only)."""
+        for field in (Field.PID, Field.CALLS, Field.CAPACITY, Field.LOOP_LAG_NS):
+            self.set(field, 0)
+        self.set(Field.PHASE, Phase.EXITED)
 
 
 class Scoreboard:

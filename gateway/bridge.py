@@ -1,0 +1,196 @@
+"""A worker's end of the rings: lease a slot, push frames, poll results.
+
+A slot is leased to one call at a time. Each lease has a generation, kept in the arena so that it
+also grows across a restart of the worker; it is the upper part of the tag that every cell carries,
+the epoch (raised by each clear) is the lower part. Counters are never set back: frames of an
+earlier lease that are still in flight come out with an old tag and are thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from audio.arena import Arena
+from audio.format import PCM_FRAME_BYTES, TTS_FRAME_BYTES, WIRE_FORMATS, Encoding
+from audio.layout import SlotWord
+from audio.ring import CallerReader, RingReader, RingWriter, slot_word, slot_words
+
+_EPOCH_BITS = 24
+_PCM_LENGTHS = (PCM_FRAME_BYTES, TTS_FRAME_BYTES)
+
+
+class Line:
+    """One leased slot: encoded caller frames in, heard PCM out; assistant PCM in, encoded out."""
+
+    __slots__ = (
+        "_caller_pcm",
+        "_caller_wire",
+        "_encoding_word",
+        "_generation_word",
+        "_pcm",
+        "_ring_bell",
+        "_wire",
+        "encoding",
+        "frame_bytes",
+        "slot",
+    )
+
+    def __init__(self, arena: Arena, slot: int, ring_bell: Callable[[], None]) -> None:
+        layout = arena.layout
+        self.slot = slot
+        self.encoding = Encoding.MULAW
+        self.frame_bytes = 0
+        self._ring_bell = ring_bell
+        self._encoding_word = slot_word(arena, SlotWord.ENCODING, slot)
+        self._generation_word = slot_word(arena, SlotWord.GENERATION, slot)
+        self._caller_wire = RingWriter(arena, layout.caller_wire, slot)
+        self._caller_pcm = CallerReader(arena, slot)
+        self._pcm = RingWriter(arena, layout.assistant_pcm, slot)
+        self._wire = RingReader(arena, layout.assistant_wire, slot)
+
+    def begin(self, encoding: Encoding) -> None:
+        """Start a new lease for a call whose carrier uses ``encoding``."""
+        generation = self._generation_word[0] + 1
+        self._generation_word[0] = generation
+        self._encoding_word[0] = encoding
+        self.encoding = encoding
+        self.frame_bytes = WIRE_FORMATS[encoding].frame_bytes
+        tag = generation << _EPOCH_BITS
+        self._caller_wire.tag = self._caller_pcm.tag = self._pcm.tag = self._wire.tag = tag
+        self._caller_pcm.discard()
+        self._wire.discard()
+
+    def push_caller(self, frame: bytes, timestamp_ms: int) -> bool:
+        """Hand one encoded caller frame to the DSP process; False when the ring is full."""
+        pushed = self._caller_wire.push(frame, timestamp_ms)
+        self._ring_bell()
+        return pushed
+
+    def pop_heard(self) -> tuple[bytes, float, float] | None:
+        """Next caller frame: (16 kHz PCM16, speech probability, level), or None."""
+        return self._caller_pcm.pop_heard()
+
+    def push_assistant(self, frame: bytes | memoryview) -> bool:
+        """Hand one frame of PCM16 at 16 or 24 kHz to the DSP process; False when full."""
+        assert len(frame) in _PCM_LENGTHS, len(frame)
+        pushed = self._pcm.push(frame)
+        self._ring_bell()
+        return pushed
+
+    @property
+    def assistant_room(self) -> int:
+        """Frames that :meth:`push_assistant` would take now."""
+        return self._pcm.room
+
+    @property
+    def assistant_pending(self) -> int:
+        """Frames pushed that the DSP process has not encoded yet."""
+        return len(self._pcm)
+
+    @property
+    def assistant_available(self) -> int:
+        """Encoded assistant frames that wait to be sent."""
+        return self._wire.available
+
+    def pop_assistant(self) -> bytes | None:
+        """Next encoded assistant frame, or None."""
+        frame = self._wire.pop()
+        if frame is not None:
+            self._ring_bell()  # the DSP process may have waited for room
+        return frame
+
+    def clear(self) -> None:
+        """Throw away all assistant audio of this epoch and begin the next."""
+        self._pcm.tag += 1
+        self._wire.tag = self._pcm.tag
+        self._wire.discard()
+
+    @property
+    def stale(self) -> int:
+        """Frames of older epochs and leases thrown away so far, over all leases of the slot."""
+        return self._caller_pcm.stale + self._wire.stale
+
+    def close(self) -> None:
+        """Release the views on the arena."""
+        self._encoding_word.release()
+        self._generation_word.release()
+        for end in (self._caller_wire, self._caller_pcm, self._pcm, self._wire):
+            end.close()
+
+
+class Bridge:
+    """All slots of a worker's arena. ``wake`` rings the DSP process's bell (one system call)."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        wake: Callable[[], None],
+        call_soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._arena = arena
+        self._wake = wake
+        self._call_soon = call_soon
+        self._rung = False
+        self._lines: dict[int, Line] = {}
+        self._free = list(range(arena.layout.slots - 1, -1, -1))
+        self._leased: set[int] = set()
+        self._done = tuple(
+            slot_words(arena, word) for word in (SlotWord.CALLER_DONE, SlotWord.ASSISTANT_DONE)
+        )
+        self._seen = [view.tolist() for view in self._done]
+
+    def lease(self, encoding: Encoding) -> Line | None:
+        """Take a slot for a call; None when every slot is taken."""
+        if not self._free:
+            return None
+        slot = self._free.pop()
+        self._leased.add(slot)
+        line = self._lines.get(slot)
+        if line is None:
+            line = self._lines[slot] = Line(self._arena, slot, self.ring_bell)
+        line.begin(encoding)
+        return line
+
+    def release(self, line: Line) -> None:
+        """Give a slot back; the line must not be used any more."""
+        self._leased.remove(line.slot)
+        line.clear()
+        self._free.append(line.slot)
+
+    def changed(self) -> tuple[list[int], list[int]]:
+        """Slots with new results since the last call: those heard, those encoded."""
+        found = []
+        for i, view in enumerate(self._done):
+            now, before = view.tolist(), self._seen[i]
+            self._seen[i] = now
+            # One comparison of two lists tells "nothing" in a microsecond.
+            changes = [] if now == before else _differences(now, before)
+            found.append(changes)
+        return found[0], found[1]
+
+    @property
+    def slots_free(self) -> int:
+        """Slots that can be leased now."""
+        return len(self._free)
+
+    def ring_bell(self) -> None:
+        """Wake the DSP process once at the end of this loop iteration."""
+        if not self._rung:
+            self._rung = True
+            self._call_soon(self._ring)
+
+    def _ring(self) -> None:
+        self._rung = False
+        self._wake()
+
+    def close(self) -> None:
+        """Release every view on the arena."""
+        for line in self._lines.values():
+            line.close()
+        self._lines.clear()
+        for view in self._done:
+            view.release()
+
+
+def _differences(now: list[int], before: list[int]) -> list[int]:
+    return [slot for slot, (new, old) in enumerate(zip(now, before, strict=True)) if new != old]

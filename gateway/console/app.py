@@ -1,0 +1,172 @@
+"""Main of the console process: health, metrics, records and the page, on a port of their own.
+
+It also is the one writer of the records database, so it is stopped last and, at its own end,
+takes everything that the workers have sent before it commits and leaves. It ends on SIGTERM, or
+when the alive pipe gives end of file: supervisor and workers are gone, nobody needs it. A Ctrl-C
+reaches the whole process group and is left to the supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import uvicorn
+import uvloop
+from typing_extensions import override
+
+from gateway import clock
+from gateway.console.database import Database
+from gateway.console.recorder import Recorder
+from gateway.console.routes import Pages
+from gateway.limits import HEAD_BYTES_MAX, LISTEN_BACKLOG
+from gateway.ops.log import configure, get_logger, shutdown
+from gateway.ops.metrics import Exposition
+from gateway.ops.redaction import secrets_of
+from gateway.settings import Settings
+from supervisor.scoreboard import Field, Phase, Row, Scoreboard
+
+DATABASE = "records.db"
+BEAT_MS = 100
+FINISH_TIMEOUT_S = 3
+CONNECTIONS_MAX = 64
+KEEP_ALIVE_S = 5
+REQUESTS_TIMEOUT_S = 1
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What the supervisor gives its console."""
+
+    row: Row
+    board: Scoreboard
+    settings: Settings
+    listener: socket.socket
+    records_fds: tuple[int, ...]
+    alive_fd: int
+
+
+def main(
+    *,
+    row: Row,
+    board: Scoreboard,
+    settings: Settings,
+    listener: socket.socket,
+    records_fds: tuple[int, ...],
+    alive_fd: int,
+) -> int:
+    """Serve until told to stop; exit status 0, or 1 when something broke."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure(
+        settings.log_level,
+        f"{row.name.kind}-{row.name.index}",
+        log_transcripts=settings.log_transcripts,
+        secrets=secrets_of(settings),
+    )
+    inherited = Inherited(
+        row=row,
+        board=board,
+        settings=settings,
+        listener=listener,
+        records_fds=records_fds,
+        alive_fd=alive_fd,
+    )
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(inherited))
+    except Exception as error:  # noqa: BLE001 - the last place that can say why it ends
+        log.fatal("console failed", exc_info=error)
+        return 1
+    finally:
+        shutdown()
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, saying when it serves."""
+
+    def __init__(self, config: uvicorn.Config, on_serving: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_serving = on_serving
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_serving()
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def _serve(inherited: Inherited) -> None:
+    row, settings = inherited.row, inherited.settings
+    stop = asyncio.Event()
+    _stop_when_told(stop, inherited.alive_fd)
+    database = Database(settings.data_dir / DATABASE)
+    recorder = Recorder(settings.data_dir, database, inherited.records_fds, row)
+    pages = Pages(inherited.board, settings, database, Exposition(inherited.board))
+    server = _Server(_server_config(pages), row.ready)
+    async with asyncio.TaskGroup() as tasks:
+        beating = tasks.create_task(_beat(row))
+        recording = tasks.create_task(recorder.run())
+        serving = tasks.create_task(server.serve(sockets=[inherited.listener]))
+        await stop.wait()
+        row.set(Field.PHASE, Phase.DRAINING)
+        log.info("stopping")
+        server.should_exit = True
+        await serving
+        recorder.stop()
+        async with asyncio.timeout(FINISH_TIMEOUT_S):
+            await recording
+        beating.cancel()
+
+
+def _server_config(pages: Pages) -> uvicorn.Config:
+    return uvicorn.Config(
+        pages.app(),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=LISTEN_BACKLOG,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=REQUESTS_TIMEOUT_S,
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+    )
+
+
+def _stop_when_told(stop: asyncio.Event, alive_fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+
+    def on_readable() -> None:
+        with contextlib.suppress(BlockingIOError):
+            if not os.read(alive_fd, 1):
+                loop.remove_reader(alive_fd)
+                stop.set()
+
+    loop.add_reader(alive_fd, on_readable)
+
+
+async def _beat(row: Row) -> None:
+    """A heartbeat each 100 ms, with how late the loop let it be."""
+    due_ns = clock.now_ns()
+    while True:
+        now_ns = clock.now_ns()
+        lag_ns = max(0, now_ns - due_ns)
+        row.beat(now_ns, lag_ns)
+        due_ns = now_ns + BEAT_MS * clock.NS_PER_MS
+        await clock.sleep_ms(BEAT_MS)

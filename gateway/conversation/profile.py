@@ -1,0 +1,194 @@
+"""What the receptionist of one called number knows and says. Pure: ``parse`` text, ``choose`` one.
+
+A profile is a TOML file that people edit by hand, so every mistake is told with its key: an
+unknown key is an error (with the nearest known one), never ignored. ``profiles/default.toml``
+documents each key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from gateway.conversation.language import LANGUAGES
+from gateway.conversation.lexicon import placeholders
+from gateway.errors import ConfigurationError
+
+#: The profile for every number that has none of its own.
+DEFAULT = "default"
+
+_SENTENCE_CHARS_MAX = 1_000
+_TEXT_CHARS_MAX = 20_000
+_ENTRIES_MAX = 200
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_QUESTIONS = ("reason", "name", "number")
+_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
+_HOURS = re.compile(rf"closed|{_TIME}-{_TIME}(?:, ?{_TIME}-{_TIME})*")
+_PHONE_NUMBER = re.compile(r"\+?\d{3,15}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One receptionist. Sentences are keyed by language; those that are absent have defaults.
+
+    ``questions`` maps a language to texts for the message taker's questions (reason, name,
+    number). ``transfer_targets`` maps a spoken name to the number that it may be put through to.
+    """
+
+    business_name: str
+    business_names: Mapping[str, str] = field(default_factory=dict)
+    language: str = "auto"
+    voice: str = ""
+    greeting: Mapping[str, str] = field(default_factory=dict)
+    consent: Mapping[str, str] = field(default_factory=dict)
+    instructions: str = ""
+    facts: tuple[str, ...] = ()
+    opening_hours: Mapping[str, str] = field(default_factory=dict)
+    questions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    transfer_targets: Mapping[str, str] = field(default_factory=dict)
+
+    def business(self, language: str) -> str:
+        """The business's name as it is said in a language."""
+        return self.business_names.get(language, self.business_name)
+
+
+def parse(text: str) -> Profile:
+    """A profile from TOML; ``ConfigurationError`` names the key that is wrong."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"not valid TOML: {error}") from error
+    _known_keys("", data, tuple(_KEYS))
+    if "business_name" not in data:
+        raise ConfigurationError("business_name: is missing")
+    values = {key: _KEYS[key](key, value) for key, value in data.items()}
+    return Profile(**values)  # type: ignore[arg-type] # each entry of _KEYS returns its field's type
+
+
+def choose(profiles: Mapping[str, Profile], called_number: str) -> Profile:
+    """The profile of a called number, else the default one (which must be there)."""
+    return profiles.get(number_key(called_number), profiles[DEFAULT])
+
+
+def number_key(number: str) -> str:
+    """What telephone numbers are compared by: their digits, without "+", spaces or hyphens."""
+    return "".join(char for char in number if char in "0123456789")
+
+
+def _known_keys(prefix: str, table: Mapping[str, object], known: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise ConfigurationError(f"{prefix}{key}: unknown key; {hint}")
+
+
+def _text(key: str, value: object, chars_max: int = _TEXT_CHARS_MAX) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > chars_max:
+        raise ConfigurationError(f"{key}: must be text of 1 to {chars_max} characters")
+    return value.strip()
+
+
+def _voice(key: str, value: object) -> str:
+    return "" if value == "" else _text(key, value, _SENTENCE_CHARS_MAX)
+
+
+def _instructions(key: str, value: object) -> str:
+    return "" if value == "" else _text(key, value)
+
+
+def _name(key: str, value: object) -> str:
+    return _text(key, value, _SENTENCE_CHARS_MAX)
+
+
+def _language(key: str, value: object) -> str:
+    if value not in (*LANGUAGES, "auto"):
+        raise ConfigurationError(f"{key}: must be one of {', '.join(LANGUAGES)} or auto")
+    return str(value)
+
+
+def _sentence(key: str, value: object) -> str:
+    text = _text(key, value, _SENTENCE_CHARS_MAX)
+    try:
+        unknown = placeholders(text) - {"business"}
+    except ValueError as error:
+        raise ConfigurationError(f"{key}: {error}; write {{{{ and }}}} for braces") from error
+    if unknown:
+        raise ConfigurationError(f"{key}: only {{business}} is filled in, not {sorted(unknown)}")
+    return text
+
+
+def _table(key: str, value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict) or len(value) > _ENTRIES_MAX:
+        raise ConfigurationError(f"{key}: must be a table of at most {_ENTRIES_MAX} entries")
+    return value
+
+
+def _of_languages(
+    check: Callable[[str, object], str],
+) -> Callable[[str, object], Mapping[str, str]]:
+    def parse_table(key: str, value: object) -> Mapping[str, str]:
+        table = _table(key, value)
+        _known_keys(f"{key}.", table, LANGUAGES)
+        return {language: check(f"{key}.{language}", text) for language, text in table.items()}
+
+    return parse_table
+
+
+def _facts(key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > _ENTRIES_MAX:
+        raise ConfigurationError(f"{key}: must be a list of at most {_ENTRIES_MAX} texts")
+    return tuple(
+        _text(f"{key}[{index}]", fact, _SENTENCE_CHARS_MAX) for index, fact in enumerate(value)
+    )
+
+
+def _opening_hours(key: str, value: object) -> Mapping[str, str]:
+    table = _table(key, value)
+    _known_keys(f"{key}.", table, _DAYS)
+    for day, hours in table.items():
+        if not isinstance(hours, str) or not _HOURS.fullmatch(hours):
+            raise ConfigurationError(
+                f'{key}.{day}: must be like "09:00-17:00", "09:00-12:00, 13:00-17:00" or "closed"'
+            )
+    return {day: str(hours) for day, hours in table.items()}
+
+
+def _questions(key: str, value: object) -> Mapping[str, Mapping[str, str]]:
+    table = _table(key, value)
+    _known_keys(f"{key}.", table, LANGUAGES)
+    questions: dict[str, Mapping[str, str]] = {}
+    for language, texts in table.items():
+        inner = f"{key}.{language}"
+        _known_keys(f"{inner}.", _table(inner, texts), _QUESTIONS)
+        questions[language] = {
+            question: _sentence(f"{inner}.{question}", text)
+            for question, text in _table(inner, texts).items()
+        }
+    return questions
+
+
+def _transfer_targets(key: str, value: object) -> Mapping[str, str]:
+    table = _table(key, value)
+    for target, number in table.items():
+        if not isinstance(number, str) or not _PHONE_NUMBER.fullmatch(number):
+            raise ConfigurationError(f'{key}.{target}: must be a number like "+15551234567"')
+    return {target: str(number) for target, number in table.items()}
+
+
+_KEYS: Mapping[str, Callable[[str, object], object]] = {
+    "business_name": _name,
+    "business_names": _of_languages(_name),
+    "language": _language,
+    "voice": _voice,
+    "greeting": _of_languages(_sentence),
+    "consent": _of_languages(_sentence),
+    "instructions": _instructions,
+    "facts": _facts,
+    "opening_hours": _opening_hours,
+    "questions": _questions,
+    "transfer_targets": _transfer_targets,
+}

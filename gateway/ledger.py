@@ -1,0 +1,114 @@
+"""What happened in one call, told to whoever should know: the log, the records, the peer.
+
+The log gets ids and numbers; what was said goes to the records and, over a wire that shows
+transcripts, to the peer. The log's own redaction decides whether texts may appear there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway import clock
+from gateway.conversation.history import Role
+from gateway.ops.log import Log
+from gateway.ops.records import CallEnded, CallStarted, MessageTaken, RecordsSender, TurnTaken
+from gateway.responders.base import CallInfo, TakeMessage
+from gateway.wire.base import Wire
+from gateway.wire.events import StreamStarted
+from supervisor.scoreboard import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Where a ledger reports to."""
+
+    log: Log
+    records: RecordsSender
+    row: Row
+    wire: Wire
+    send: Callable[[bytes], None]
+    hang_up: Callable[[str], None]
+
+
+class Ledger:
+    """One call's reports; the pipeline's observer."""
+
+    def __init__(self, started: StreamStarted, to: Channels) -> None:
+        self._call_id = started.call_id
+        self._stream_id = started.stream_id
+        self._encoding = started.encoding
+        self._to = to
+        self._started_ns = clock.now_ns()
+
+    def started(self, wire: str, responder: str, call: CallInfo) -> None:
+        """The call's stream began."""
+        self._to.log.info(
+            "call started",
+            wire=wire,
+            encoding=self._encoding.name,
+            responder=responder,
+            language=call.language,
+        )
+        self._to.records.send(
+            CallStarted(
+                call_id=self._call_id,
+                at_ms=clock.wall_ms(),
+                stream_id=self._stream_id,
+                wire=wire,
+                responder=responder,
+                caller_number=call.caller_number,
+                called_number=call.called_number,
+                language=call.language,
+            )
+        )
+
+    def said(self, role: Role, text: str, language: str) -> None:
+        """A party's words."""
+        to = self._to
+        if role is Role.CALLER:
+            to.row.count("utterances")
+        to.log.info("said", role=role.value, text=text, chars=len(text), language=language)
+        message = to.wire.transcript(self._stream_id, role.value, text, language)
+        if message is not None:
+            to.send(message)
+        heard = text if role is Role.ASSISTANT else ""
+        to.records.send(
+            TurnTaken(self._call_id, clock.wall_ms(), role.value, text, heard, language)
+        )
+
+    def interrupted(self, heard_text: str) -> None:
+        """The caller cut the assistant short."""
+        self._to.row.count("barge_ins")
+        self._to.log.info("assistant interrupted", heard_chars=len(heard_text))
+
+    def message(self, message: TakeMessage) -> None:
+        """The caller left a message."""
+        self._to.log.info("message taken", fields_taken=sorted(message.fields))
+        self._to.records.send(MessageTaken(self._call_id, clock.wall_ms(), dict(message.fields)))
+
+    def failed(self, stage: str, error: Exception) -> None:
+        """A provider or responder failed; the call goes on."""
+        self._to.row.count("provider_errors")
+        self._to.log.error("provider failed", stage=stage, exc_info=error)
+
+    def crashed(self, error: BaseException) -> None:
+        """A bug of ours: this call ends, no other."""
+        self._to.log.error("call crashed", exc_info=error)
+        self._to.hang_up("error")
+
+    def hang_up(self) -> None:
+        """The conversation is over."""
+        self._to.hang_up("hang-up")
+
+    def ended(self, reason: str, frames_in: int, frames_out: int) -> None:
+        """The call is over."""
+        duration_ms = (clock.now_ns() - self._started_ns) // clock.NS_PER_MS
+        self._to.log.info(
+            "call ended",
+            reason=reason,
+            duration_ms=duration_ms,
+            frames_in=frames_in,
+            frames_out=frames_out,
+        )
+        self._to.records.send(CallEnded(self._call_id, clock.wall_ms(), reason, duration_ms))

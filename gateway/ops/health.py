@@ -1,0 +1,93 @@
+"""Health as pure functions of the board: each child's state, and whether a call can be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.settings import Settings
+from supervisor.scoreboard import Field, Phase, Row, Scoreboard
+
+State = Literal["starting", "ready", "draining", "exited", "parked", "hung"]
+
+#: A child that serves and is silent for this long is hung; one that starts has more time.
+HUNG_AFTER_NS = 1_000_000_000
+START_TIMEOUT_NS = 30_000_000_000
+
+_STATES: dict[int, State] = {
+    Phase.STARTING: "starting",
+    Phase.READY: "ready",
+    Phase.DRAINING: "draining",
+    Phase.EXITED: "exited",
+    Phase.PARKED: "parked",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the gateway can take a call now; if not why, and what an operator should know."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def heartbeat_age_ns(row: Row, now_ns: int) -> int:
+    """Time since a child's last heartbeat; 0 for one that was never started."""
+    beat_ns = row.get(Field.HEARTBEAT_NS)
+    return max(0, now_ns - beat_ns) if beat_ns else 0
+
+
+def child_state(row: Row, now_ns: int) -> State:
+    """What a child says about itself, or ``hung`` when it has said nothing for too long."""
+    state = _STATES.get(row.get(Field.PHASE), "exited")
+    if state in {"exited", "parked"}:
+        return state
+    limit_ns = START_TIMEOUT_NS if state == "starting" else HUNG_AFTER_NS
+    return "hung" if heartbeat_age_ns(row, now_ns) > limit_ns else state
+
+
+def readiness(
+    board: Scoreboard, settings: Settings, now_ns: int, warnings: Iterable[str] = ()
+) -> Readiness:
+    """Judge the whole gateway; ``warnings`` are added to those found here."""
+    reasons = [
+        *_worker_reasons(board, now_ns),
+        *_absence(board, "dsp", now_ns, "no DSP process is ready"),
+    ]
+    if settings.needs_speech_server:
+        reasons += _absence(board, "speech", now_ns, "the local speech server is not ready")
+    return Readiness(
+        ready=not reasons,
+        reasons=tuple(reasons),
+        warnings=(*_warnings(board, settings, now_ns), *warnings),
+    )
+
+
+def _worker_reasons(board: Scoreboard, now_ns: int) -> list[str]:
+    ready = [row for row in board.rows("worker") if child_state(row, now_ns) == "ready"]
+    if not ready:
+        return ["no worker is ready"]
+    return ["every slot is taken"] if all(map(_is_full, ready)) else []
+
+
+def _is_full(row: Row) -> bool:
+    capacity = row.get(Field.CAPACITY)
+    return 0 < capacity <= row.get(Field.CALLS)
+
+
+def _absence(board: Scoreboard, kind: str, now_ns: int, reason: str) -> list[str]:
+    found = any(child_state(row, now_ns) == "ready" for row in board.rows(kind))
+    return [] if found else [reason]
+
+
+def _warnings(board: Scoreboard, settings: Settings, now_ns: int) -> list[str]:
+    warnings = []
+    if settings.insecure_open:
+        warnings.append("INSECURE_OPEN is set: peers without credentials are let in")
+    for row in board.rows():
+        state = child_state(row, now_ns)
+        if state in {"hung", "exited", "parked"}:
+            warnings.append(f"{row.name.kind}-{row.name.index} is {state}")
+    return warnings

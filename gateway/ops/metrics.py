@@ -1,0 +1,109 @@
+"""The board as Prometheus metrics: one collector, asked at each scrape, keeps nothing itself.
+
+Counters live in shared memory and outlive the child that raised them, so a restart loses no
+count. Times leave as seconds: a board name ending in ``_ns`` becomes one ending in ``_seconds``.
+Conventions: https://prometheus.io/docs/practices/naming/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from gateway import clock
+from gateway.ops.health import child_state, heartbeat_age_ns
+from supervisor.scoreboard import COUNTERS, Field, Row, Scoreboard
+
+PREFIX = "voice_gateway"
+LABELS = ("kind", "index")
+NS_PER_SECOND = 1_000_000_000
+_GAUGE = "Gauge:"
+
+
+class BoardCollector(Collector):
+    """Renders every row of a board."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self._board = board
+        # Once, so that a start time does not move with the wall clock between two scrapes.
+        self._zero_wall_ns = clock.wall_ms() * clock.NS_PER_MS - clock.now_ns()
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        """All metric families, each with one sample a child."""
+        now_ns = clock.now_ns()
+        yield from map(self._counter, COUNTERS)
+        yield self._gauge(
+            "up", "1 when the child is ready.", lambda row: child_state(row, now_ns) == "ready"
+        )
+        yield self._gauge(
+            "heartbeat_age_seconds",
+            "Time since the child's last heartbeat.",
+            lambda row: heartbeat_age_ns(row, now_ns) / NS_PER_SECOND,
+        )
+        yield self._gauge(
+            "loop_lag_seconds",
+            "How late the child's loop was at its last heartbeat.",
+            lambda row: row.get(Field.LOOP_LAG_NS) / NS_PER_SECOND,
+        )
+        yield self._gauge("calls_active", "Calls in progress.", lambda row: row.get(Field.CALLS))
+        yield self._gauge(
+            "calls_capacity", "Calls the child can hold.", lambda row: row.get(Field.CAPACITY)
+        )
+        yield self._gauge(
+            "child_start_time_seconds",
+            "When the child was started, in seconds since 1970; 0 when it never was.",
+            self._start_time,
+        )
+
+    def _counter(self, counter: str) -> Metric:
+        name, text = _seconds(counter, COUNTERS[counter])
+        if text.startswith(_GAUGE):
+            text = text.removeprefix(_GAUGE).strip()
+            return self._gauge(name, text[:1].upper() + text[1:], _reader(counter))
+        family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=LABELS)
+        return self._fill(family, _reader(counter))
+
+    def _gauge(self, name: str, text: str, value: Callable[[Row], float]) -> Metric:
+        return self._fill(GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=LABELS), value)
+
+    def _fill(
+        self, family: CounterMetricFamily | GaugeMetricFamily, value: Callable[[Row], float]
+    ) -> Metric:
+        for row in self._board.rows():
+            family.add_metric((row.name.kind, str(row.name.index)), value(row))
+        return family
+
+    def _start_time(self, row: Row) -> float:
+        started_ns = row.get(Field.STARTED_NS)
+        return (started_ns + self._zero_wall_ns) / NS_PER_SECOND if started_ns else 0.0
+
+
+class Exposition:
+    """A board's metrics as text, in the format that the scraper asks for."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(BoardCollector(board))
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The text and its content type, for the value of an Accept header."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+def _reader(counter: str) -> Callable[[Row], float]:
+    scale = NS_PER_SECOND if counter.endswith("_ns") else 1
+    return lambda row: row.counter(counter) / scale
+
+
+def _seconds(counter: str, text: str) -> tuple[str, str]:
+    """Name and help with seconds for nanoseconds."""
+    if not counter.endswith("_ns"):
+        return counter, text
+    return counter.removesuffix("_ns") + "_seconds", text.replace("nanoseconds", "seconds")

@@ -1,0 +1,70 @@
+"""Who takes a call: responder, profile and language, chosen from what the carrier says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.conversation.language import ReplyLanguage
+from gateway.conversation.profile import Profile, choose
+from gateway.pipeline import Observer, Pipeline, Speech
+from gateway.player import Player
+from gateway.responders.base import CallInfo, Conversation
+from gateway.responders.echo import Echo
+from gateway.responders.message_taker import MessageTaker
+from gateway.settings import Settings
+from gateway.wire.events import StreamStarted
+from supervisor.scoreboard import Row
+
+ECHO = "echo"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How one call will be taken."""
+
+    responder: str
+    profile: Profile
+    language: ReplyLanguage
+    call: CallInfo
+
+
+class Reception:
+    """Makes the conversation of each call. ``speech`` is None when only echo is configured."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        row: Row,
+        profiles: Mapping[str, Profile],
+        speech: Speech | None,
+    ) -> None:
+        self._settings = settings
+        self._row = row
+        self._profiles = profiles
+        self._speech = speech
+
+    def choose(self, started: StreamStarted) -> Choice:
+        """Decide who takes the call. Callers may pick a responder only from an allow-list."""
+        settings, told = self._settings, started.parameters
+        asked = told.get("responder", "")
+        responder = asked if asked in settings.caller_responder_names else settings.responder
+        called_number = told.get("to", told.get("To", ""))
+        profile = choose(self._profiles, called_number)
+        hint = started.language_hint or profile.language or settings.language
+        language = ReplyLanguage(hint, default=settings.language)
+        call = CallInfo(
+            call_id=started.call_id,
+            caller_number=told.get("from", told.get("From", "")),
+            called_number=called_number,
+            language=language.current,
+        )
+        return Choice(responder, profile, language, call)
+
+    def conversation(self, choice: Choice, player: Player, observer: Observer) -> Conversation:
+        """Put the conversation together; its session starts it."""
+        if choice.responder == ECHO:
+            return Echo(player, self._row)
+        assert self._speech is not None, "a speaking responder without providers"
+        responder = MessageTaker(choice.profile, choice.call)
+        return Pipeline(self._speech, responder, player, observer, choice.language)

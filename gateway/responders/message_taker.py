@@ -1,0 +1,82 @@
+"""Takes a message: asks for reason, name and number, reads back, stores. Needs nothing but itself.
+
+A thin shell around ``conversation.message_form``, which decides. Keypad entries come complete:
+the pipeline collects keys and passes them on at ``#`` (which may be part of the entry) or after a
+pause. A message is yielded once, before the goodbye; what a caller said who hung up before that
+is what ``pending`` returns, for the pipeline to store at the end of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Mapping
+
+from gateway.conversation.endpointing import Question
+from gateway.conversation.language import FALLBACK, normalise
+from gateway.conversation.lexicon import lexicon
+from gateway.conversation.message_form import EXPECTS, MessageForm, Response, render
+from gateway.conversation.profile import Profile
+from gateway.responders.base import CallInfo, HangUp, Reply, Say, TakeMessage
+
+#: Which of the profile's questions stand in for which sentence.
+_OVERRIDES = {"ask_reason": "reason", "ask_name": "name", "ask_number": "number"}
+
+
+class MessageTaker:
+    """The Responder that takes one call's message."""
+
+    def __init__(self, profile: Profile, call: CallInfo) -> None:
+        self._profile = profile
+        self._language = normalise(call.language) or normalise(profile.language) or FALLBACK
+        self._form = MessageForm(call.caller_number)
+
+    @property
+    def question(self) -> Question:
+        """What kind of answer is expected now, for the endpointing."""
+        return EXPECTS[self._form.state]
+
+    async def greet(self) -> AsyncGenerator[Reply, None]:
+        """The greeting, the consent sentence if there is one, the first question."""
+        greeting, *rest = self._replies(self._form.begin())
+        yield greeting
+        consent = self._profile.consent.get(self._language)
+        if consent:
+            yield self._say(consent, {})
+        for reply in rest:
+            yield reply
+
+    async def answer(self, text: str, language: str) -> AsyncGenerator[Reply, None]:
+        """Take an utterance; ``language`` is the one to reply in, "" = the one as before."""
+        self._language = normalise(language) or self._language
+        for reply in self._replies(self._form.hear(text, self._language)):
+            yield reply
+
+    async def digits(self, digits: str) -> AsyncGenerator[Reply, None]:
+        """Take a complete keypad entry, with or without the ``#`` that ended it."""
+        for reply in self._replies(self._form.press(digits)):
+            yield reply
+
+    def pending(self) -> TakeMessage | None:
+        """What the caller said and was not yielded as a message; None when there is nothing."""
+        fields = self._form.partial()
+        return TakeMessage(dict(fields)) if fields is not None else None
+
+    async def aclose(self) -> None:
+        """Nothing is held; the message of a caller who hung up is in ``pending``."""
+
+    def _replies(self, response: Response) -> Iterator[Reply]:
+        if response.message is not None:
+            yield TakeMessage(dict(response.message))
+        for prompt in response.prompts:
+            yield self._say(self._sentence(prompt.sentence), prompt.values)
+        if response.hang_up:
+            yield HangUp()
+
+    def _sentence(self, sentence: str) -> str:
+        own = self._profile.questions.get(self._language, {}).get(_OVERRIDES.get(sentence, ""))
+        if sentence == "greeting":
+            own = self._profile.greeting.get(self._language)
+        return own or lexicon(self._language).sentences[sentence]
+
+    def _say(self, sentence: str, values: Mapping[str, str]) -> Say:
+        business = self._profile.business(self._language)
+        return Say(render(sentence, values, self._language, business), self._language)

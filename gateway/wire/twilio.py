@@ -1,0 +1,236 @@
+"""Twilio Media Streams: one stream a connection, G.711 at 8 kHz, messages as JSON text.
+
+In: ``connected``, ``start``, ``media``, ``mark``, ``dtmf``, ``stop``; out: ``media``, ``mark``,
+``clear`` with exactly the documented keys, since Twilio answers others with warning 31951
+(https://www.twilio.com/docs/voice/media-streams/websocket-messages).
+
+What Twilio sends and what its documentation promises are not quite the same, and simplified
+clients differ once more, so the reader is lenient where nothing can go wrong: the stream's id may
+stand beside ``event`` or inside the body, or be left out once the stream has begun; numbers may be
+strings; a repeated ``start`` is ignored; unknown events and keys are ignored. It is strict where
+leniency would play noise or mix calls up: base64, encodings, ids.
+
+Over TCP nothing is lost or reordered, but Twilio itself drops caller audio when we read too slowly
+(31930). That shows as a jump of ``timestamp``, and is counted; it is never waited for.
+
+``media`` is 99 % of all messages, in both directions: in, it takes a short way that the table of
+legal order would allow anyway; out, everything but the payload is prepared once a stream.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+
+from audio.format import FRAME_MS, WIRE_RATE, Encoding
+from gateway.errors import LocalWireError, RemoteWireError
+from gateway.wire.base import (
+    JsonObject,
+    OrderTable,
+    Role,
+    Step,
+    StreamState,
+    language_hint,
+    read_count,
+    read_digit,
+    read_id,
+    read_mark,
+    read_object,
+    read_parameters,
+    read_payload,
+    step,
+    write_text,
+)
+from gateway.wire.events import (
+    CallerAudio,
+    Digit,
+    Event,
+    MarkPlayed,
+    StreamStarted,
+    StreamStopped,
+)
+
+_NEW, _LIVE, _ENDED = StreamState.NEW, StreamState.LIVE, StreamState.ENDED
+
+#: A repeated ``start`` of the same stream never gets here; after ``stop``, stragglers are ignored.
+ORDER: OrderTable = {
+    (_NEW, "connected"): Step(_NEW, ignored=True),
+    (_NEW, "start"): Step(_LIVE),
+    (_NEW, "media"): Step(_NEW, fault="media-before-start"),
+    (_NEW, "mark"): Step(_NEW, fault="before-start"),
+    (_NEW, "dtmf"): Step(_NEW, fault="before-start"),
+    (_NEW, "stop"): Step(_NEW, fault="before-start"),
+    (_LIVE, "connected"): Step(_LIVE, ignored=True),
+    (_LIVE, "start"): Step(_LIVE, fault="second-start"),
+    (_LIVE, "media"): Step(_LIVE),
+    (_LIVE, "mark"): Step(_LIVE),
+    (_LIVE, "dtmf"): Step(_LIVE),
+    (_LIVE, "stop"): Step(_ENDED),
+    (_ENDED, "connected"): Step(_ENDED, ignored=True),
+    (_ENDED, "start"): Step(_ENDED, fault="second-start"),
+    (_ENDED, "media"): Step(_ENDED, ignored=True),
+    (_ENDED, "mark"): Step(_ENDED, ignored=True),
+    (_ENDED, "dtmf"): Step(_ENDED, ignored=True),
+    (_ENDED, "stop"): Step(_ENDED, ignored=True),
+}
+
+_ENCODINGS = {"audio/x-mulaw": Encoding.MULAW, "audio/x-alaw": Encoding.ALAW}
+_STREAM_ID_KEYS = ("streamSid", "stream_sid", "streamId", "stream_id")
+_STREAM_ID_KEY_SET = frozenset(_STREAM_ID_KEYS)
+_CALL_ID_KEYS = ("callSid", "call_sid", "callId", "call_id")
+_INBOUND = ("inbound", None, "inbound_track")
+_SAMPLES_PER_MS = WIRE_RATE // 1000
+#: Timestamps are rounded to ms; a lost frame makes a jump of at least 20.
+_GAP_MS_MIN = FRAME_MS // 2
+
+
+class TwilioWire:
+    """The codec of one Twilio connection; see ``gateway.wire.base.Wire``."""
+
+    def __init__(self) -> None:
+        self.messages_unknown = 0
+        self.media_gaps = 0
+        self.media_gap_ms = 0
+        self._state = _NEW
+        self._stream_id = ""
+        self._next_timestamp_ms = -1
+        self._media_head = b""
+        self._mark_head = b""
+        self._clear_message = b""
+
+    def receive(self, message: str | bytes) -> list[Event]:
+        """Read one text message; raise ``RemoteWireError`` (and change nothing) if it is wrong."""
+        parsed = read_object(message)
+        event = parsed.get("event")
+        body = parsed.get(event) if isinstance(event, str) else None
+        if not isinstance(body, dict):
+            body = {}
+        if (
+            event == "media"
+            and self._state is _LIVE
+            and parsed.get("streamSid") == self._stream_id
+            and _STREAM_ID_KEY_SET.isdisjoint(body)
+        ):
+            return self._on_media(body)
+        return self._receive_any(event, parsed, body)
+
+    def media(self, stream_id: str, payload: bytes) -> bytes:
+        """Make the message that plays ``payload`` (G.711, no header, any length)."""
+        self._check_live(stream_id)
+        return self._media_head + b2a_base64(payload, newline=False) + b'"}}'
+
+    def mark(self, stream_id: str, name: str) -> bytes:
+        """Make a ``mark``: it returns when what was sent before it was played, or cleared."""
+        self._check_live(stream_id)
+        return self._mark_head + write_text(name) + b"}}"
+
+    def clear(self, stream_id: str) -> bytes:
+        """Make a ``clear``: Twilio drops its buffer and returns every mark still in it."""
+        self._check_live(stream_id)
+        return self._clear_message
+
+    def ready(self, stream_id: str) -> None:
+        """Twilio has no such message."""
+
+    def transcript(self, stream_id: str, role: Role, text: str, language: str = "") -> None:
+        """Twilio has no such message."""
+
+    def error(self, stream_id: str, message: str) -> None:
+        """Twilio has no such message."""
+
+    def _receive_any(self, event: object, parsed: JsonObject, body: JsonObject) -> list[Event]:
+        if not isinstance(event, str):
+            raise RemoteWireError("the message has no event", kind="no-event")
+        if (self._state, event) not in ORDER:
+            self.messages_unknown += 1
+            return []
+        stream_id = self._identify(parsed, body)
+        if event == "start" and stream_id == self._stream_id != "":
+            return []
+        taken = step(ORDER, self._state, event, stream_id)
+        if taken.ignored:
+            return []
+        events = self._take(event, stream_id, body)
+        self._state = taken.state
+        return events
+
+    def _take(self, event: str, stream_id: str, body: JsonObject) -> list[Event]:
+        if event == "start":
+            return self._on_start(read_id(stream_id, "streamSid"), body)
+        if stream_id != self._stream_id:
+            raise RemoteWireError("streamSid is of another stream", kind="wrong-stream")
+        if event == "media":
+            return self._on_media(body)
+        if event == "mark":
+            return [MarkPlayed(stream_id, read_mark(body.get("name"), stream_id))]
+        if event == "dtmf":
+            return [Digit(stream_id, read_digit(body.get("digit"), stream_id))]
+        return [StreamStopped(stream_id)]
+
+    def _identify(self, parsed: JsonObject, body: JsonObject) -> str:
+        """Find the stream's id, beside ``event`` or in the body; by default it is the bound one."""
+        outer = _first_text(parsed, _STREAM_ID_KEYS)
+        inner = _first_text(body, _STREAM_ID_KEYS)
+        if outer and inner and outer != inner:
+            raise RemoteWireError("the message names two streams", kind="wrong-stream")
+        return outer or inner or self._stream_id
+
+    def _on_start(self, stream_id: str, body: JsonObject) -> list[Event]:
+        # Twilio always names the call; a test client that does not has one call a stream.
+        call_id = read_id(_first_text(body, _CALL_ID_KEYS) or stream_id, "callSid")
+        encoding = _read_encoding(body.get("mediaFormat"), stream_id)
+        parameters = read_parameters(body.get("customParameters"), stream_id)
+        hint = parameters.get("languageHint") or parameters.get("language", "")
+        quoted = write_text(stream_id)
+        self._stream_id = stream_id
+        self._media_head = b'{"event":"media","streamSid":' + quoted + b',"media":{"payload":"'
+        self._mark_head = b'{"event":"mark","streamSid":' + quoted + b',"mark":{"name":'
+        self._clear_message = b'{"event":"clear","streamSid":' + quoted + b"}"
+        return [StreamStarted(stream_id, call_id, encoding, language_hint(hint), parameters)]
+
+    def _on_media(self, body: JsonObject) -> list[Event]:
+        if body.get("track") not in _INBOUND:
+            return []
+        payload = read_payload(body.get("payload"), self._stream_id)
+        if not payload:
+            return []
+        timestamp_ms = read_count(body.get("timestamp"))
+        if timestamp_ms >= 0:
+            self._count_gap(timestamp_ms, len(payload) // _SAMPLES_PER_MS)
+        return [CallerAudio(self._stream_id, payload, timestamp_ms)]
+
+    def _count_gap(self, timestamp_ms: int, duration_ms: int) -> None:
+        missing_ms = timestamp_ms - self._next_timestamp_ms
+        if missing_ms >= _GAP_MS_MIN and self._next_timestamp_ms >= 0:
+            self.media_gaps += 1
+            self.media_gap_ms += missing_ms
+        # Never backwards: a repeated or late message must not make the next one look like a jump.
+        self._next_timestamp_ms = max(self._next_timestamp_ms, timestamp_ms + duration_ms)
+
+    def _check_live(self, stream_id: str) -> None:
+        if stream_id != self._stream_id or self._state is not _LIVE:
+            raise LocalWireError(f"stream {stream_id!r} is not live on this connection")
+
+
+def _first_text(body: JsonObject, keys: tuple[str, ...]) -> str:
+    """Return the first non-empty string among ``keys``, or ""."""
+    for key in keys:
+        value = body.get(key)
+        if isinstance(value, str) and value:
+            return value
+    return ""
+
+
+def _read_encoding(media_format: object, stream_id: str) -> Encoding:
+    """Read ``mediaFormat``; what is left out is mu-law, 8000, 1."""
+    fields = {} if media_format is None else media_format
+    if isinstance(fields, dict):
+        name = fields.get("encoding", "audio/x-mulaw")
+        rate = read_count(fields.get("sampleRate", WIRE_RATE))
+        channels = read_count(fields.get("channels", 1))
+        if isinstance(name, str) and name in _ENCODINGS and (rate, channels) == (WIRE_RATE, 1):
+            return _ENCODINGS[name]
+    raise RemoteWireError(
+        "mediaFormat must be audio/x-mulaw or audio/x-alaw at 8000 Hz, one channel",
+        kind="unsupported-format",
+        stream_id=stream_id,
+    )

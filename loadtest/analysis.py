@@ -1,0 +1,267 @@
+"""One finished call, judged: what was lost, late, doubled, unheard. After the run, never during it.
+
+All that takes thought about a recording happens here, as array expressions over the whole call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.caller import Caller
+from loadtest.clips import FULL_SCALE
+from loadtest.identify import Echo, Identification, identify
+from loadtest.recorder import Recorder
+from loadtest.scenario import Scenario
+from loadtest.schedule import FRAME_NS, NS_PER_MS
+from loadtest.wires import Wire
+
+Milliseconds = NDArray[np.float32]
+
+#: Frames sent in the last half second may still be on their way when the call ends.
+TAIL_FRAMES = 25
+#: A server may begin with this much silence, as a resampler and a tick need it.
+HEAD_FRAMES = 3
+#: An echo that pauses for longer has stalled (messages may hold 100 ms).
+STALL_NS = 200 * NS_PER_MS
+#: A gap in an assistant's speech that its caller notices.
+GAP_MS = 100.0
+#: A frame this much slower than the call's median was delayed.
+DELAY_NS = 100 * NS_PER_MS
+#: A server that ignores its own clear sends on: this much audio within this time after it.
+CLEAR_WITHIN_NS = 250 * NS_PER_MS
+CLEAR_IGNORED_MS = 100.0
+
+
+def _none() -> Milliseconds:
+    return np.empty(0, np.float32)
+
+
+@dataclass(slots=True)
+class CallResult:
+    """The figures of one call. Arrays are float32 milliseconds.
+
+    ``stalls_ms``, ``delayed_ms`` and ``early_ms`` are what may be blamed on the server; the other
+    times are as they were measured.
+    """
+
+    index: int
+    connected: bool
+    failure: str
+    complaints: list[str]
+    malformed: int
+    setup_ms: float
+    steady_seconds: float
+    sent: int
+    withheld: int
+    received: int = 0
+    lost: int = 0
+    out_of_order: int = 0
+    duplicated: int = 0
+    unidentified: int = 0
+    group_delay_ms: float | None = None
+    early_ms: float = 0.0
+    clears_ignored: int = 0
+    unanswered: bool = False
+    lateness_ms: Milliseconds = field(default_factory=_none)
+    rtt_ms: Milliseconds = field(default_factory=_none)
+    delayed_ms: Milliseconds = field(default_factory=_none)
+    stalls_ms: Milliseconds = field(default_factory=_none)
+    gaps_ms: Milliseconds = field(default_factory=_none)
+    lead_ms: Milliseconds = field(default_factory=_none)
+    response_ms: Milliseconds = field(default_factory=_none)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What the analysis must know besides the calls; the steady window is in absolute time."""
+
+    scenario: Scenario
+    wire: Wire
+    steady_from_ns: int
+    steady_to_ns: int
+
+
+def judge(caller: Caller, study: Study) -> CallResult:
+    """The figures of a finished call."""
+    record = caller.record
+    connected = record.opened_ns > 0
+    result = CallResult(
+        index=caller.plan.index,
+        connected=connected,
+        failure=record.failure,
+        complaints=record.complaints,
+        malformed=record.malformed,
+        setup_ms=(record.opened_ns - record.connect_ns) / NS_PER_MS if connected else 0.0,
+        steady_seconds=_steady_seconds(caller, study),
+        sent=record.sent - len(record.withheld),
+        withheld=len(record.withheld),
+        received=len(record.audio) // study.wire.frame_bytes,
+        lateness_ms=_ms(record.lateness_ns),
+        gaps_ms=_ms(caller.playout.gaps_ns),
+        lead_ms=_leads(caller, study.wire),
+    )
+    if not connected:
+        return result
+    if study.scenario.echoes:
+        _judge_echo(result, caller, study)
+    else:
+        result.early_ms = _early_ms(result)
+        result.stalls_ms = _speech_gaps(result)
+        result.clears_ignored = _clears_ignored(caller, study.wire)
+        result.response_ms = _ms(caller.behaviour.responses_ns())
+        result.unanswered = caller.behaviour.unanswered()
+    return result
+
+
+def _judge_echo(result: CallResult, caller: Caller, study: Study) -> None:
+    record, wire = caller.record, study.wire
+    lateness = _lateness_by_frame(record)
+    result.stalls_ms = stalls(record.arrivals, caller.first_ns, lateness)
+    if not result.received:
+        result.lost = max(0, result.sent - TAIL_FRAMES)
+        return
+    echo = _echo(caller, study)
+    assert study.scenario.reference is not None
+    found = identify(study.scenario.reference, echo)
+    if found.delay_samples is not None:
+        result.group_delay_ms = found.delay_samples * 1000 / wire.rate
+    count_frames(result, found, np.asarray(record.withheld, np.int64), record.sent)
+    first, rows = first_arrivals(found.frames)
+    rtt_ns = echo.arrival_ns[rows] - echo.first_ns - first * FRAME_NS
+    result.rtt_ms = _ms(rtt_ns)
+    result.delayed_ms = delays(rtt_ns, first, lateness)
+
+
+def _echo(caller: Caller, study: Study) -> Echo:
+    """The received audio in rows of 20 ms, each with the arrival of the message that ended it."""
+    record, wire = caller.record, study.wire
+    size = wire.frame_bytes
+    count = len(record.audio) // size
+    samples = wire.decode(memoryview(record.audio)[: count * size]).astype(np.float32)
+    ends = np.cumsum(np.asarray(record.lengths, np.int64))
+    message = np.searchsorted(ends, np.arange(1, count + 1) * size)
+    return Echo(
+        offset=study.scenario.offset(caller.plan),
+        sent=record.sent,
+        first_ns=caller.first_ns,
+        received=samples.reshape(count, wire.frame_samples) / np.float32(FULL_SCALE),
+        arrival_ns=np.asarray(record.arrivals, np.int64)[message],
+    )
+
+
+def first_arrivals(frames: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each identified frame once, and the row in which it came first."""
+    rows = np.flatnonzero(frames >= 0)
+    known, first = np.unique(frames[rows], return_index=True)
+    return known, rows[first]
+
+
+def count_frames(
+    result: CallResult, found: Identification, withheld: NDArray[np.int64], sent: int
+) -> None:
+    """Fill in how many frames were lost, out of order, doubled and not identified.
+
+    A frame is out of order when a newer one came before it. Silence at the very beginning is a
+    late start, up to ``HEAD_FRAMES`` of it free of charge.
+    """
+    identified, rows = first_arrivals(found.frames)
+    missing = np.ones(sent, bool)
+    missing[max(0, sent - TAIL_FRAMES) :] = False
+    for excused in (identified, found.in_place(), withheld):
+        missing[excused] = False
+    result.lost = int(missing.sum())
+    in_order_of_arrival = identified[np.argsort(rows)]
+    newest = np.maximum.accumulate(in_order_of_arrival) if identified.size else identified
+    result.out_of_order = int((in_order_of_arrival < newest).sum())
+    known = int((found.frames >= 0).sum())
+    result.duplicated = known - identified.size
+    head = int(rows.min()) if rows.size else 0
+    head = head if head <= HEAD_FRAMES else 0
+    result.unidentified = len(found.frames) - known - head
+
+
+def stalls(arrivals: Sequence[int], first_ns: int, lateness_ns: NDArray[np.int64]) -> Milliseconds:
+    """Pauses between arrivals, less what the generator's own lateness explains."""
+    came = np.asarray(arrivals, np.int64)
+    pauses = came[1:] - came[:-1]
+    found = []
+    for i in np.flatnonzero(pauses > STALL_NS):
+        begin, end = (came[i : i + 2] - first_ns) // FRAME_NS
+        found.append(pauses[i] - _own_lateness(lateness_ns, begin, end))
+    return _ms([pause for pause in found if pause > STALL_NS])
+
+
+def delays(
+    rtt_ns: NDArray[np.int64], frames: NDArray[np.int64], lateness_ns: NDArray[np.int64]
+) -> Milliseconds:
+    """How much slower than the median single frames were, less our own lateness in their time."""
+    if not rtt_ns.size:
+        return _none()
+    excess = rtt_ns - int(np.median(rtt_ns))
+    found = []
+    for i in np.flatnonzero(excess > DELAY_NS):
+        end = frames[i] + rtt_ns[i] // FRAME_NS
+        found.append(excess[i] - _own_lateness(lateness_ns, frames[i], end))
+    return _ms([delay for delay in found if delay > DELAY_NS])
+
+
+def _own_lateness(lateness_ns: NDArray[np.int64], begin: int, end: int) -> int:
+    """The worst lateness of the frames due in that time.
+
+    A generator that stands still neither sends nor reads: it must not blame the server.
+    """
+    return int(lateness_ns[max(0, begin) : max(0, end) + 1].max(initial=0))
+
+
+def _lateness_by_frame(record: Recorder) -> NDArray[np.int64]:
+    """How late each frame left, ns; 0 for those that were withheld."""
+    lateness = np.zeros(record.sent, np.int64)
+    sent = np.ones(record.sent, bool)
+    sent[np.asarray(record.withheld, np.int64)] = False
+    lateness[sent] = np.asarray(record.lateness_ns, np.int64)
+    return lateness
+
+
+def _leads(caller: Caller, wire: Wire) -> Milliseconds:
+    """For each message: how far ahead of its playout the server was once it had come."""
+    record = caller.record
+    starts = np.asarray(caller.playout.starts, np.int64)
+    lengths = np.asarray(record.lengths, np.int64)
+    return _ms(starts + lengths * wire.ns_per_byte - np.asarray(record.arrivals, np.int64))
+
+
+def _early_ms(result: CallResult) -> float:
+    """The longest lead, less our own lateness: what we read late has piled up."""
+    return float(result.lead_ms.max(initial=0.0) - result.lateness_ms.max(initial=0.0))
+
+
+def _speech_gaps(result: CallResult) -> Milliseconds:
+    """Gaps in the assistant's speech, less our own lateness, that nobody takes for a breath."""
+    ours = result.lateness_ms.max(initial=0.0)
+    noticed: Milliseconds = result.gaps_ms[result.gaps_ms > GAP_MS + ours]
+    return noticed
+
+
+def _clears_ignored(caller: Caller, wire: Wire) -> int:
+    record = caller.record
+    arrivals = np.asarray(record.arrivals, np.int64)
+    heard_ms = np.asarray(record.lengths, np.int64) * wire.ns_per_byte / NS_PER_MS
+    ignored = 0
+    for clear in record.clears:
+        after = (arrivals > clear) & (arrivals <= clear + CLEAR_WITHIN_NS)
+        ignored += bool(heard_ms[after].sum() >= CLEAR_IGNORED_MS)
+    return ignored
+
+
+def _steady_seconds(caller: Caller, study: Study) -> float:
+    begin = max(caller.record.opened_ns, study.steady_from_ns)
+    end = min(caller.record.closed_ns, study.steady_to_ns)
+    return max(0, end - begin) / 1e9 if caller.record.opened_ns else 0.0
+
+
+def _ms(times_ns: Sequence[int] | NDArray[np.int64]) -> Milliseconds:
+    return (np.asarray(times_ns, np.int64) / NS_PER_MS).astype(np.float32)

