@@ -40,7 +40,7 @@ def _none() -> Milliseconds:
     return np.empty(0, np.float32)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class CallResult:
     """The figures of one call. Arrays are float32 milliseconds.
 
@@ -50,13 +50,13 @@ class CallResult:
 
     index: int
     connected: bool
-    failure: str
-    complaints: list[str]
-    malformed: int
-    setup_ms: float
-    steady_seconds: float
-    sent: int
-    withheld: int
+    failure: str = ""
+    complaints: list[str] = field(default_factory=list)
+    malformed: int = 0
+    setup_ms: float = 0.0
+    steady_seconds: float = 0.0
+    sent: int = 0
+    withheld: int = 0
     received: int = 0
     lost: int = 0
     out_of_order: int = 0

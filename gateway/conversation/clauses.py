@@ -73,8 +73,8 @@ class ClauseSplitter:
     def _end(self, begin: int, *, last: bool) -> int:
         """Where the clause that starts at ``begin`` ends; ``begin`` itself when not known yet."""
         limit = begin + self._chars_max
-        for match in _BOUNDARY.finditer(self._buffer, begin, limit + 1):
-            if match.end() <= limit and self._is_boundary(begin, match):
+        for match in _BOUNDARY.finditer(self._buffer, begin, limit):
+            if self._is_boundary(begin, match):
                 return match.end()
         if len(self._buffer) > limit:
             return self._last_space(begin, limit)

@@ -73,35 +73,44 @@ def _dictated(text: str, language: str) -> Iterator[tuple[str, bool]]:
 
 def _items(words: Sequence[Word], numbers: Numbers) -> Iterator[_Item | None]:
     """Number words and written digits in order; None for a word that ends a run."""
-    said = [word.norm for word in words]
     at, joined = 0, False
-    while at < len(said):
-        if said[at] in numbers.and_words:
+    while at < len(words):
+        norm = words[at].norm
+        if norm in numbers.and_words:
             at, joined = at + 1, True
             continue
-        if said[at][0].isdecimal():
+        if norm[0].isdecimal():
             if words[at].gap.endswith("+"):
                 yield _Item(Kind.PLUS)
-            yield _Item(None, written=said[at])
+            yield _Item(None, written=norm)
             at, joined = at + 1, False
             continue
-        length, found, prefixed = _number_word(said, at, numbers)
-        apart = words[at].breaks or "." in words[at].gap
+        length, found, prefixed = _number_word(_phrase(words, at, numbers.words_max), numbers)
         joined = joined or prefixed
+        apart = _is_apart(words[at])
         yield _Item(found.kind, found.value, joined=joined, apart=apart) if found else None
         at, joined = at + length, False
 
 
-def _number_word(
-    said: Sequence[str], at: int, numbers: Numbers
-) -> tuple[int, NumberWord | None, bool]:
-    """How many words the number word at ``at`` takes, what it is, whether "and" is its prefix."""
-    length, found = numbers.match(said, at)
+def _is_apart(word: Word) -> bool:
+    return word.breaks or "." in word.gap
+
+
+def _phrase(words: Sequence[Word], at: int, words_max: int) -> list[str]:
+    """A word and those after it, at most ``words_max``, up to the next punctuation."""
+    end = at + 1
+    while end < min(at + words_max, len(words)) and not _is_apart(words[end]):
+        end += 1
+    return [word.norm for word in words[at:end]]
+
+
+def _number_word(said: list[str], numbers: Numbers) -> tuple[int, NumberWord | None, bool]:
+    """How many words the first number word takes, what it is, whether "and" is its prefix."""
+    length, found = numbers.match(said, 0)
     prefix = numbers.and_prefix
-    if found is not None or not prefix or not said[at].startswith(prefix) or said[at] == prefix:
+    if found is not None or not prefix or not said[0].startswith(prefix) or said[0] == prefix:
         return max(length, 1), found, False
-    unprefixed = [said[at].removeprefix(prefix), *said[at + 1 : at + numbers.words_max]]
-    length, found = numbers.match(unprefixed, 0)
+    length, found = numbers.match([said[0].removeprefix(prefix), *said[1:]], 0)
     return max(length, 1), found, True
 
 

@@ -126,8 +126,7 @@ def _may_name(norm: str, lists: Lexicon, *, first: bool) -> bool:
     if number is not None and (first or number.kind is not Kind.ZERO):  # "Sandra Oh" is a name
         return False
     unprefixed = norm.removeprefix(lists.numbers.and_prefix) or norm
-    excluded = lists.words.not_names
-    return not (norm[0].isdecimal() or excluded.cover([norm]) or excluded.cover([unprefixed]))
+    return not (norm[0].isdecimal() or lists.words.not_names.cover([unprefixed]))
 
 
 def _separated(before: Word, word: Word, lists: Lexicon) -> bool:

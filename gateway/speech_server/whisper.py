@@ -30,7 +30,6 @@ import io
 import re
 import wave
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -40,7 +39,8 @@ import numpy as np
 import soxr  # type: ignore[import-untyped] # has no py.typed
 from numpy.typing import NDArray
 
-from gateway.errors import ConfigurationError, GatewayError
+from gateway.errors import ConfigurationError
+from gateway.speech_server.engines import LANGUAGES, AudioError, Heard
 
 Samples = NDArray[np.float32]
 
@@ -61,7 +61,6 @@ PIECE_SAMPLES_MAX = 30 * RATE
 CUT_SEARCH_SAMPLES = 5 * RATE
 CUT_WINDOW_SAMPLES = RATE // 10
 
-LANGUAGES = ("en", "ru", "ar")
 LANGUAGE_DEFAULT = "en"
 LANGUAGE_SAMPLES_MIN = RATE * 12 // 10
 
@@ -96,27 +95,13 @@ assert CONTEXT_SAMPLES_MIN % (2 * HOP_SAMPLES) == 0, "the encoder halves the num
 assert PIECE_SAMPLES_MAX % (2 * HOP_SAMPLES) == 0
 
 
-class WavError(GatewayError):
-    """The sender's bytes are not a WAV we can read; the message says what is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One piece of audio as Whisper understood it; ``text`` is empty for no speech."""
-
-    text: str
-    language: str
-    no_speech_prob: float
-    logprob_mean: float
-
-
 # --------------------------------------------------------------------------- samples
 
 
 def read_wav(data: bytes) -> Samples:
     """Decode a WAV of 8- or 16-bit linear PCM, any rate, mono or stereo, to mono at 16 kHz.
 
-    Returns float32 in [-1, 1], shape (samples,). Raises ``WavError``. A length of unknown (as
+    Returns float32 in [-1, 1], shape (samples,). Raises ``AudioError``. A length of unknown (as
     streaming writers leave it in the header) or a cut-off file gives what is there.
     """
     try:
@@ -125,25 +110,25 @@ def read_wav(data: bytes) -> Samples:
             _check_wav(width, channels, rate)
             raw = reader.readframes(WAV_SECONDS_MAX * rate + 1)
     except (wave.Error, EOFError) as error:
-        raise WavError(
+        raise AudioError(
             f"not a WAV file of linear PCM: {str(error) or 'it ends too early'}"
         ) from error
     frames = len(raw) // (width * channels)
     if not frames:
-        raise WavError("the file holds no samples")
+        raise AudioError("the file holds no samples")
     if frames > WAV_SECONDS_MAX * rate:
-        raise WavError(f"the audio is longer than {WAV_SECONDS_MAX} s")
+        raise AudioError(f"the audio is longer than {WAV_SECONDS_MAX} s")
     raw = raw[: frames * width * channels]
     return to_mono_16k(raw, width=width, channels=channels, rate=rate)
 
 
 def _check_wav(width: int, channels: int, rate: int) -> None:
     if width not in (1, 2):
-        raise WavError(f"{8 * width}-bit samples; 8 or 16 bit wanted")
+        raise AudioError(f"{8 * width}-bit samples; 8 or 16 bit wanted")
     if channels not in (1, 2):
-        raise WavError(f"{channels} channels; mono or stereo wanted")
+        raise AudioError(f"{channels} channels; mono or stereo wanted")
     if not WAV_RATE_MIN <= rate <= WAV_RATE_MAX:
-        raise WavError(f"{rate} samples per second; {WAV_RATE_MIN} to {WAV_RATE_MAX} wanted")
+        raise AudioError(f"{rate} samples per second; {WAV_RATE_MIN} to {WAV_RATE_MAX} wanted")
 
 
 def to_mono_16k(raw: bytes, *, width: int, channels: int, rate: int) -> Samples:
@@ -343,6 +328,8 @@ class _Result(Protocol):
 class Whisper:
     """Whisper base in memory. Not thread-safe: one thread owns it."""
 
+    rate = RATE
+
     def __init__(self, weights: bytes, data: Traversable) -> None:
         """``data`` holds config.json, vocabulary.txt and tokenizer.json of the same model."""
         try:
@@ -370,6 +357,10 @@ class Whisper:
         model = cls(joined_model(parts, MODEL_SHA256), files(MODEL_PARTS[0][0]) / "data")
         model.transcribe(np.zeros(RATE, np.float32), "en")
         return model
+
+    def read(self, wav: bytes) -> Sequence[Samples]:
+        """A WAV's pieces of at most 30 s, mono float32 at 16 kHz. Raises ``AudioError``."""
+        return pieces(read_wav(wav))
 
     def transcribe(self, samples: Samples, language: str) -> Heard:
         """Text of at most 30 s of mono float32 at 16 kHz; ``language`` "" = decide."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,12 @@ def spans(layout: Layout) -> list[tuple[int, int]]:
     slots = layout.slots
     found = [(0, 64)]
     found += [(layout.word_at(word), slots * WORD_BYTES) for word in SlotWord]
-    for ring in (layout.caller_wire, layout.caller_pcm, layout.assistant_pcm, layout.assistant_wire):
+    for ring in (
+        layout.caller_wire,
+        layout.caller_pcm,
+        layout.assistant_pcm,
+        layout.assistant_wire,
+    ):
         found.append((ring.payload_at, slots * CELLS * ring.cell_bytes))
         found.append((ring.meta_at, slots * CELLS * META_WORDS * WORD_BYTES))
     found.append((layout.verdict_at, slots * CELLS * VERDICT_VALUES * 4))
@@ -35,7 +42,7 @@ def spans(layout: Layout) -> list[tuple[int, int]]:
 def test_arrays_are_aligned_and_disjoint_and_a_slot_is_cheap(slots: int) -> None:
     layout = Layout(slots)
     places = spans(layout)
-    for (begin, size), (after, _) in zip(places, places[1:], strict=False):
+    for (begin, size), (after, _) in pairwise(places):
         assert begin % ALIGN == 0
         assert begin + size <= after
     begin, size = places[-1]

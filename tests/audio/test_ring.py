@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from typing_extensions import override
 
 from audio.arena import Arena
 from audio.layout import CELLS, META_WORDS, USABLE_CELLS, Meta, RingPlace, SlotWord
@@ -88,6 +89,7 @@ class RingAgainstDeque(RuleBasedStateMachine):
         assert self.writer.room == USABLE_CELLS - len(self.writer)
         assert all(neighbour.pop() is None for neighbour in self.neighbours)
 
+    @override
     def teardown(self) -> None:
         for end in (self.writer, self.reader, *self.neighbours):
             end.close()
@@ -146,4 +148,4 @@ def test_a_slot_outside_the_arena_is_a_bug(make_arena: Callable[[int], Arena]) -
     arena = make_arena(1)
     with pytest.raises(AssertionError):
         RingReader(arena, input_ring(arena), 1)
-    assert SlotWord.CALLER_HEAD == input_ring(arena).published
+    assert input_ring(arena).published is SlotWord.CALLER_HEAD

@@ -39,6 +39,7 @@ class Gateway:
     console_port: int
     data_dir: Path
     lines: list[str] = field(default_factory=list)
+    reader: threading.Thread = field(default_factory=threading.Thread)
 
     @property
     def url(self) -> str:
@@ -55,9 +56,9 @@ class Gateway:
     def simulate(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
         """Run the load generator; its status, JSON report and output."""
         report = self.data_dir / "report.json"
+        command = [sys.executable, "loadtest/twilio_sim.py", "--url", self.url, "--json"]
         run = subprocess.run(
-            [sys.executable, "loadtest/twilio_sim.py", "--url", self.url]
-            + ["--json", str(report), *arguments],
+            [*command, str(report), *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -94,7 +95,8 @@ def start(tmp_path: Path, *flags: str, **environment: str) -> Gateway:
                 ready.put(item=True)
         ready.put(item=False)
 
-    threading.Thread(target=read, daemon=True).start()
+    gateway.reader = threading.Thread(target=read, daemon=True)
+    gateway.reader.start()
     try:
         assert ready.get(timeout=START_TIMEOUT_S), gateway.log()
     except BaseException:
@@ -119,6 +121,9 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
         if found.process.poll() is None:
             found.process.send_signal(signal.SIGTERM)
         status = found.process.wait(STOP_TIMEOUT_S)
+        found.reader.join()
+        assert found.process.stdout is not None
+        found.process.stdout.close()
         _, alive = psutil.wait_procs(children, timeout=5)
         assert status == 0, found.log()
         assert alive == [], "orphans"

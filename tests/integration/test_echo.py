@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ import pytest
 from tests.integration.conftest import Gateway
 
 pytestmark = pytest.mark.timeout(120)
+
+ECHO = ("--scenario", "echo")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
@@ -25,7 +28,7 @@ def test_twenty_calls_on_two_workers_lose_and_reorder_nothing(
     gateway: Callable[..., Gateway],
 ) -> None:
     running = gateway("--workers", "2", "--responder", "echo")
-    status, report, output = running.simulate("--scenario", "echo", "--calls", "20", "--seconds", "5")
+    status, report, output = running.simulate(*ECHO, "--calls", "20", "--seconds", "5")
     assert status == 0, output
     assert report["frames_lost"] == report["frames_out_of_order"] == report["disconnects"] == 0
     assert report["frames_received"] > 20 * 50 * 4
@@ -38,11 +41,9 @@ def test_a_killed_dsp_process_ends_no_call_and_loses_no_frame(
     running = gateway("--workers", "1", "--responder", "echo")
     serving = running.children("dsp")[0]["pid"]
 
-    import threading
-
     killer = threading.Timer(3, os.kill, (serving, signal.SIGKILL))
     killer.start()
-    status, report, output = running.simulate("--scenario", "echo", "--calls", "8", "--seconds", "6")
+    status, report, output = running.simulate(*ECHO, "--calls", "8", "--seconds", "6")
     assert status == 0, output
     assert report["frames_lost"] == report["disconnects"] == 0
     wait_until(lambda: sum(c["state"] == "ready" for c in running.children("dsp")) == 2)
@@ -57,5 +58,5 @@ def test_a_killed_worker_is_replaced(gateway: Callable[..., Gateway]) -> None:
             c["state"] == "ready" and c["pid"] != victim for c in running.children("worker")
         )
     )
-    status, _, output = running.simulate("--scenario", "echo", "--calls", "6", "--seconds", "2")
+    status, _, output = running.simulate(*ECHO, "--calls", "6", "--seconds", "2")
     assert status == 0, output

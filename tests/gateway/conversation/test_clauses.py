@@ -61,6 +61,10 @@ def test_words_that_fit_are_never_cut(text: str, chars_max: int) -> None:
             "Thank you very much for calling, I will help you, of course. Bye.",
             ["Thank you very much for calling,", "I will help you, of course.", "Bye."],
         ),
+        (
+            "Right. I will help you with that appointment, of course.",
+            ["Right.", "I will help you with that appointment, of course."],
+        ),
         ("Mr. Smith and Dr. J. Doe, e.g. here.", ["Mr. Smith and Dr. J. Doe,", "e.g. here."]),
         ("It costs 3.50 or 1,000.25 euros. Good.", ["It costs 3.50 or 1,000.25 euros.", "Good."]),
         ("See www.example.com/a.b?c=d. Bye", ["See www.example.com/a.b?c=d.", "Bye"]),

@@ -1,0 +1,104 @@
+"""What callers do, frame by frame, without a socket or a clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from loadtest.ear import Ear
+from loadtest.material import encode_frames, room_tone
+from loadtest.options import DEFAULT_AUDIO
+from loadtest.scenario import SCENARIOS, EchoScenario, Talker, TalkScenario
+from loadtest.schedule import FRAME_NS, NS_PER_MS, make_schedule
+from loadtest.wires import TWILIO
+
+CLIP = encode_frames(np.full(10 * 160, 0.3, np.float32), TWILIO)
+ROOM = room_tone(TWILIO, 1)
+SPEECH_NS = 150 * NS_PER_MS
+LOUD = np.full(160, 3000, np.int16)
+START = 1_000_000_000
+
+
+def talker() -> Talker:
+    return Talker(CLIP, SPEECH_NS, ROOM, Ear(160))
+
+
+def play(caller: Talker, spoken: set[int], frames: int = 3000) -> list[str]:
+    """Run a call in which the assistant speaks in the given frames; what each caller frame was."""
+    did: list[str] = []
+    for frame in range(frames):
+        due = START + frame * FRAME_NS
+        if frame in spoken:
+            caller.hear(due, LOUD)
+        payload = caller.payload(frame, due)
+        if payload is None:
+            return did
+        did.append("room" if payload in ROOM.payloads else "clip")
+    return did
+
+
+def test_one_question_one_answer() -> None:
+    caller = talker()
+    greeting, reply = set(range(5, 50)), set(range(120, 170))
+    did = play(caller, greeting | reply)
+    first = did.index("clip")
+    assert first == 50 + 35  # 700 ms after the greeting
+    assert did[first : first + 11] == ["clip"] * 10 + ["room"]
+    assert len(did) == 170 + 75  # 1.5 s after the reply
+    speech_end = (first - 1) * FRAME_NS + SPEECH_NS
+    assert caller.responses_ns() == [120 * FRAME_NS - speech_end]
+    assert not caller.unanswered()
+
+
+def test_no_greeting_no_answer() -> None:
+    caller = talker()
+    did = play(caller, set())
+    assert did.index("clip") == 750  # 15 s
+    assert len(did) == 749 + 8 + 1000  # 20 s after the end of the speech, in whole frames
+    assert caller.responses_ns() == []
+    assert caller.unanswered()
+
+
+def test_an_answer_that_is_cleared_before_it_is_heard_is_none() -> None:
+    caller = talker()
+    greeting = set(range(5))
+    play(caller, greeting, 60)
+    caller.hear(START + 100 * FRAME_NS, LOUD)
+    caller.cut(START + 61 * FRAME_NS)
+    assert caller.unanswered()
+
+
+def test_speech_that_began_before_the_callers_end_is_no_response() -> None:
+    caller = talker()
+    did = play(caller, set(range(10)) | set(range(46, 100)) | set(range(140, 150)))
+    assert did.index("clip") == 45
+    speech_end = 44 * FRAME_NS + SPEECH_NS
+    assert caller.responses_ns() == [140 * FRAME_NS - speech_end]
+
+
+def test_talkers_take_the_clips_in_turn() -> None:
+    scenario = TalkScenario(TWILIO, DEFAULT_AUDIO, 1)
+    plans = make_schedule(1, 13, 1).calls
+    said = [scenario.behaviour(plan) for plan in plans]
+    lengths = [len(caller._clip) for caller in said if isinstance(caller, Talker)]
+    assert len(lengths) == 13
+    assert len(set(lengths[:12])) > 6
+    assert lengths[12] == lengths[0]
+
+
+def test_echo_callers_read_the_loop_from_their_own_places() -> None:
+    scenario = EchoScenario(TWILIO, DEFAULT_AUDIO / "cards-001.wav", 1)
+    plans = make_schedule(1, 20, 1).calls
+    firsts = [scenario.behaviour(plan).payload(0, 0) for plan in plans]
+    assert len(set(firsts)) == 20
+    reader, offset = scenario.behaviour(plans[0]), scenario.offset(plans[0])
+    assert scenario.reference is not None
+    count = scenario.reference.frames
+    assert reader.payload(count, 0) == reader.payload(0, 0)
+    assert reader.payload(1, 0) == scenario.behaviour(plans[0]).payload(1 + count, 0)
+    assert 0 <= offset < count
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_every_scenario_has_a_length(name: str) -> None:
+    assert SCENARIOS[name].seconds > 0
