@@ -263,6 +263,7 @@ class Pipeline:
                         goodbye = True
         except ProviderError as error:
             self._observer.failed("responder", error)
+        self._text = ""  # the responder has it, heard or not
         if goodbye:
             self._on(Event.GOODBYE)
         if audible:

@@ -30,6 +30,7 @@ from audio.layout import Layout
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
 from supervisor.scoreboard import RowName, Scoreboard
+from supervisor.signals import SignalInbox
 from supervisor.sockets import ListenError, claim_name, open_listener
 from supervisor.spec import DSP, EXIT_CONFIG, WORKER, ChildSpec, StopPolicy
 from supervisor.tree import Plan, Tree
@@ -185,8 +186,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(settings: Settings) -> int:
+    if not __debug__:
+        raise ConfigurationError("the gateway relies on its assertions: run Python without -O")
     _log_to_stderr(_LOG_LEVELS[settings.log_level])
     with ExitStack() as held:
+        # Before anything is opened: killed half-way, we would leave a name in /dev/shm.
+        inbox = held.enter_context(SignalInbox())
         resources = _open(settings, held)
         _say(f"Voice gateway: {_summary(settings)}.")
         for sentence in _warnings(settings):
@@ -199,7 +204,7 @@ def _run(settings: Settings) -> int:
             on_serving=lambda: _say(_where_to_call(settings)),
             on_slow=_say_slow,
         )
-        return Tree(plan).run()
+        return Tree(plan).run(inbox)
 
 
 def _open(settings: Settings, held: ExitStack) -> Resources:

@@ -123,11 +123,12 @@ class Tree:
             signal.SIGHUP: self.on_sighup,
         }
 
-    def run(self) -> int:
+    def run(self, inbox: SignalInbox) -> int:
         """Run every child until a signal or the policy ends it; returns the exit status."""
         gc.freeze()  # what is here now is shared with every child: do not write into its pages
-        with self._epoll, SignalInbox() as inbox:
+        with self._epoll:
             self._epoll.register(inbox.fileno(), select.EPOLLIN)
+            self._hear(inbox)
             self._do(self._policy.start(time.monotonic_ns()))
             while self._status is None:
                 self._wait(inbox)
@@ -152,10 +153,13 @@ class Tree:
         tick_s = TICK_STARTING_S if self._policy.starting else TICK_S
         ready = {fd for fd, _ in self._epoll.poll(tick_s)}
         if inbox.fileno() in ready:
-            for signum in inbox.read():
-                self._on_signal[signal.Signals(signum)]()
+            self._hear(inbox)
         for process in [p for p in self._processes.values() if p.pidfd in ready]:
             self._reap(process)
+
+    def _hear(self, inbox: SignalInbox) -> None:
+        for signum in inbox.read():
+            self._on_signal[signal.Signals(signum)]()
 
     def _tick(self) -> None:
         unborn, self._unborn = self._unborn, []
@@ -253,6 +257,12 @@ class Tree:
                 signal.pidfd_send_signal(process.pidfd, signum)
 
 
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(ValueError):  # nobody reads any more: no reason not to go on
+            stream.flush()
+
+
 def _sighting(row: Row) -> Sighting:
     return Sighting(row.get(Field.HEARTBEAT_NS), _SAYS.get(row.get(Field.PHASE)))
 
@@ -262,8 +272,7 @@ def _fork(spec: ChildSpec, row: Row) -> _Process:
     threads = len(os.listdir("/proc/self/task"))  # Python's own count misses native threads
     if threads != 1:
         raise RuntimeError(f"the supervisor has {threads} threads: a fork could deadlock the child")
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # else the child would write our buffered text a second time
+    _flush()  # else the child would write our buffered text a second time
     parent = os.getpid()
     with held_back():
         pid = os.fork()
@@ -283,17 +292,22 @@ def _become(spec: ChildSpec, row: Row, parent: int) -> NoReturn:
     try:
         _prepare(spec, parent)
         row.set(Field.PID, os.getpid())
-        module, _, function = spec.target.partition(":")
-        status = getattr(importlib.import_module(module), function)(**spec.kwargs)
+        status = _run_target(spec)
     except SystemExit as request:
         status = _status_of(request)
     except BaseException:  # noqa: BLE001 - nothing may climb into the parent's frames below us
         traceback.print_exc()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(status)
+        _flush()
+        os._exit(status & 0xFF)
+
+
+def _run_target(spec: ChildSpec) -> int:
+    module, _, function = spec.target.partition(":")
+    status: object = getattr(importlib.import_module(module), function)(**spec.kwargs)
+    if not isinstance(status, int):
+        raise TypeError(f"{spec.target} returned {status!r}, which is no exit status")
+    return status
 
 
 def _status_of(request: SystemExit) -> int:

@@ -106,11 +106,11 @@ def _phrase(words: Sequence[Word], at: int, words_max: int) -> list[str]:
 
 def _number_word(said: list[str], numbers: Numbers) -> tuple[int, NumberWord | None, bool]:
     """How many words the first number word takes, what it is, whether "and" is its prefix."""
-    length, found = numbers.match(said, 0)
+    length, found = numbers.match(said)
     prefix = numbers.and_prefix
     if found is not None or not prefix or not said[0].startswith(prefix) or said[0] == prefix:
         return max(length, 1), found, False
-    length, found = numbers.match([said[0].removeprefix(prefix), *said[1:]], 0)
+    length, found = numbers.match([said[0].removeprefix(prefix), *said[1:]])
     return max(length, 1), found, True
 
 

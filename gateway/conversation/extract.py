@@ -122,7 +122,7 @@ def _leading_name(words: Sequence[Word], lists: Lexicon) -> Sequence[Word]:
 
 
 def _may_name(norm: str, lists: Lexicon, *, first: bool) -> bool:
-    _, number = lists.numbers.match([norm], 0)
+    _, number = lists.numbers.match([norm])
     if number is not None and (first or number.kind is not Kind.ZERO):  # "Sandra Oh" is a name
         return False
     unprefixed = norm.removeprefix(lists.numbers.and_prefix) or norm

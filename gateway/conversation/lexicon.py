@@ -89,10 +89,10 @@ class Numbers:
     composes: frozenset[tuple[Kind, Kind]]
     composes_after_and: frozenset[tuple[Kind, Kind]]
 
-    def match(self, words: Sequence[str], at: int) -> tuple[int, NumberWord | None]:
-        """Length and meaning of the longest number word at index ``at``; (0, None) for none."""
-        for length in range(min(self.words_max, len(words) - at), 0, -1):
-            found = self.words.get(tuple(words[at : at + length]))
+    def match(self, words: Sequence[str]) -> tuple[int, NumberWord | None]:
+        """Length and meaning of the longest number word that ``words`` begin with, or (0, None)."""
+        for length in range(min(self.words_max, len(words)), 0, -1):
+            found = self.words.get(tuple(words[:length]))
             if found is not None:
                 return length, found
         return 0, None

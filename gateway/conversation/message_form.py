@@ -333,7 +333,7 @@ class MessageForm:
         return Response(prompts, message, Action.HANG_UP in step.does)
 
     def _fail(self, heard: Heard, step: Step) -> Step:
-        if heard.kind not in (Input.NOTHING, Input.REPEAT):
+        if heard.kind is not Input.NOTHING:
             said = self._said.setdefault(_FIELDS.get(self.state, _REMARKS), [])
             if len(said) < _ATTEMPTS_KEPT_MAX:
                 said.append(heard.text)

@@ -137,16 +137,17 @@ class Call:
     socket: ServerConnection
     stream_sid: str
     parameters: dict[str, str]
-    loudness: float = 0.0
-    marks: list[str] = field(default_factory=list)
 
     @property
     def fault(self) -> str:
         return self.parameters.get("fault", "")
 
     async def send(self, event: str, **body: object) -> None:
-        message = {"event": event, "streamSid": self.stream_sid, **body}
-        await self.socket.send(json.dumps(message))
+        text = json.dumps({"event": event, "streamSid": self.stream_sid, **body})
+        if self.fault == "fragment":
+            await self.socket.send([text[:20], text[20:40], text[40:]])
+        else:
+            await self.socket.send(text)
 
     async def media(self, audio: bytes) -> None:
         await self.send("media", media={"payload": base64.b64encode(audio).decode()})
@@ -190,7 +191,6 @@ class Server:
                     yield base64.b64decode(message["media"]["payload"], validate=True)
                 case "mark":
                     self.marks.append(message["mark"]["name"])
-                    call.marks.append(message["mark"]["name"])
                 case "stop":
                     self.stopped += 1
                     return
@@ -201,6 +201,8 @@ class Server:
         async for frame in self._frames(call):
             if index == AT and call.fault == "hang_up":
                 return
+            if index == AT and call.fault == "binary":
+                await call.socket.send(b"\0")
             if index == AT and call.fault == "malformed":
                 await call.send("media", media={"payload": "AAAA", "track": "outbound"})
             for item in fault(index, resample(frame)):

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.scoreboard import Field, Phase, RowName, Scoreboard
+from supervisor.signals import SignalInbox
 from supervisor.spec import ChildSpec, StopPolicy
 from supervisor.tree import Plan, Tree
 
@@ -138,10 +140,13 @@ class RunningTree:
             log.handlers = [logging.StreamHandler(sys.stderr)]
             log.setLevel(logging.INFO)
             log.propagate = False
-            self._before()
-            status = Tree(self.plan).run()
+            with SignalInbox() as inbox:
+                self._before()
+                status = Tree(self.plan).run(inbox)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
         finally:
-            sys.stdout.flush()
             os._exit(status)
 
 

@@ -35,12 +35,12 @@ def _only_what_the_test_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as an operator runs it."""
+    return run_python("-m", "supervisor", *arguments)
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "supervisor", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=30
     )
 
 
@@ -149,6 +149,10 @@ def test_second_supervisor_is_refused_in_one_sentence() -> None:
         assert_one_sentence(second, f"another voice gateway (pid {os.getpid()})", str(port))
 
 
+def test_python_without_assertions_is_refused_in_one_sentence() -> None:
+    assert_one_sentence(run_python("-O", "-m", "supervisor"), "without -O")
+
+
 def test_foreign_address_is_one_sentence() -> None:
     (port,) = free_ports(1)
     assert_one_sentence(run("--host", "203.0.113.7", "--port", str(port)), "203.0.113.7")
@@ -184,15 +188,29 @@ with ExitStack() as held:
     print(Path(f"/proc/self/task/{{os.getpid()}}/children").read_text().split())
     print({{"numpy", "onnxruntime", "openai", "uvloop", "ctranslate2", "soxr"}} & set(sys.modules))
 """
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    result = run_python("-W", "error", "-c", code)
     assert result.stderr == ""
     assert result.stdout.splitlines() == ["5 1", "[]", "set()"]
+
+
+def test_ctrl_c_during_the_start_is_heard_and_leaves_nothing_behind() -> None:
+    port, console = free_ports(2)
+    code = f"""
+import os, signal, sys
+import supervisor.__main__ as command
+create = command.Arena.create
+def interrupted(slots):
+    os.kill(os.getpid(), signal.SIGINT)
+    return create(slots)
+command.Arena.create = interrupted
+sys.exit(command.main(["--host", "127.0.0.1", "--calls-per-worker", "1", "--workers", "1",
+                       "--port", "{port}", "--console-port", "{console}"]))
+"""
+    result = run_python("-c", code)
+    assert result.returncode == 0
+    assert "stopping signal=SIGINT" in result.stderr
+    assert "started" not in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -137,12 +138,12 @@ def test_child_that_does_not_get_ready_is_killed_and_replaced(forest: Forest) ->
 
 def test_stalled_host_is_not_the_childs_fault(forest: Forest) -> None:
     board = forest.board(worker=1)
-    tree = forest.grow(board, [toy("worker", 0, board, "serves", hung_after_ms=1500)])
+    tree = forest.grow(board, [toy("worker", 0, board, "serves", hung_after_ms=800)])
     pid = tree.wait_ready("worker")
     os.killpg(tree.pid, signal.SIGSTOP)
     stalled = board.row("worker", 0).get(Field.HEARTBEAT_NS)
     # Longer than hung_after_ms; nobody in the group can notice the time.
-    threading.Event().wait(2)
+    threading.Event().wait(1.2)
     os.killpg(tree.pid, signal.SIGCONT)
     row = board.row("worker", 0)
     wait_until(lambda: row.get(Field.HEARTBEAT_NS) > stalled, "the worker beats again")
@@ -173,6 +174,25 @@ def test_exit_status_of_a_child_that_raises_system_exit(
     tree.wait_output(f"status={status}\n")
     if isinstance(code, str):
         assert code in tree.output
+
+
+def test_main_without_an_exit_status_is_a_crash(forest: Forest) -> None:
+    board = forest.board(worker=1)
+    tree = forest.grow(board, [toy("worker", 0, board, "returns_nothing")])
+    tree.wait_output("status=1\n")
+    assert "returned None, which is no exit status" in tree.output
+
+
+def test_reader_of_stdout_that_went_away_stops_nothing(forest: Forest) -> None:
+    def break_stdout() -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        sys.stdout = os.fdopen(writer, "w")
+        sys.stdout.write("nobody will read this")
+
+    board = forest.board(worker=1)
+    tree = forest.grow(board, [toy("worker", 0, board, "serves")], before=break_stdout)
+    tree.wait_ready("worker")
 
 
 def test_arenas_of_a_dead_dsp_process_go_to_the_standby(forest: Forest) -> None:
@@ -274,6 +294,15 @@ def test_sighup_to_the_group_changes_nothing(forest: Forest) -> None:
     assert tree.output.count("started") == 4
 
 
+def test_signal_before_the_start_starts_nothing(forest: Forest) -> None:
+    board = forest.board(worker=1, arenas=1)
+    specs = [toy("worker", 0, board, "serves")]
+    tree = forest.grow(board, specs, before=lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert tree.end() == 0
+    assert "started" not in tree.output
+    assert board.dsp_of(0) == NOBODY
+
+
 def test_child_is_born_with_what_its_spec_names_and_nothing_else(
     forest: Forest, tmp_path: Path
 ) -> None:
@@ -360,11 +389,12 @@ def test_failed_fork_is_tried_again(forest: Forest) -> None:
 
 
 def test_ignored_sigchld_is_not_inherited(forest: Forest) -> None:
-    def ignore() -> None:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-
     board = forest.board(worker=1)
-    tree = forest.grow(board, [toy("worker", 0, board, "serves")], before=ignore)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        tree = forest.grow(board, [toy("worker", 0, board, "serves")])
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     old = tree.wait_ready("worker")
     os.kill(old, signal.SIGKILL)
     tree.wait_ready("worker", not_pid=old)

@@ -1,0 +1,493 @@
+"""The local speech server: the OpenAI audio API in front of offline engines, a main of its own.
+
+``POST /v1/audio/transcriptions`` (multipart: file, model, language, response_format) and
+``POST /v1/audio/speech`` (JSON: model, voice, input, response_format) answer in OpenAI's shapes,
+errors too, so that any OpenAI client can use it; fields not named here are ignored. ``model`` is
+asked for and not compared, there is one model for each task. Speech is streamed as it is made, a
+sentence at a time, 24 kHz 16-bit mono. ``GET /healthz``, ``/v1/models``, ``/v1/voices`` tell.
+
+The event loop only parses and sends. Work goes to the engines' threads (see ``engines``), bodies
+are bounded before they are read, and a request whose client is gone leaves the queue. While the
+engines load, the loop runs already: it beats on the scoreboard and can be told to stop.
+
+``main`` is what the supervisor runs; numpy and the engines are imported after that. It ends on
+SIGTERM or when the alive pipe gives end of file (supervisor and workers are gone). A Ctrl-C
+reaches the whole process group and is left to the supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import orjson
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from typing_extensions import override
+
+from audio.format import PCM_BYTES_PER_SAMPLE, TTS_RATE
+from gateway import clock
+from gateway.errors import CapacityError, ConfigurationError
+from gateway.limits import HEAD_BYTES_MAX, LISTEN_BACKLOG
+from gateway.ops import log as logs
+from gateway.speech_server.engines import (
+    INSTALL,
+    LANGUAGES,
+    AudioError,
+    Engines,
+    Segment,
+    Speaker,
+    SynthesisError,
+    UnknownVoiceError,
+)
+from supervisor.scoreboard import Field, Phase, Row
+
+#: Exit status of a child whose configuration cannot work; the supervisor's convention.
+EXIT_CONFIG = 2
+
+AUDIO_BYTES_MAX = 25 * 1024 * 1024
+FORM_BYTES_MAX = 64 * 1024
+JSON_BYTES_MAX = 128 * 1024
+INPUT_CHARS_MAX = 4096
+BODY_TIMEOUT_MS = 30_000
+#: A refused body is read on for this long, so that the client sees the refusal, not a reset.
+DISCARD_TIMEOUT_MS = 2_000
+RETRY_AFTER_S = 1
+
+CONNECTIONS_MAX = 4096
+KEEP_ALIVE_S = 60
+STOP_TIMEOUT_S = 3
+BEAT_MS = 100
+
+MODELS = ("whisper-base", "local")
+LANGUAGE_NAMES = {"en": "english", "ru": "russian", "ar": "arabic"}
+WAV_LENGTH_UNKNOWN = 0xFFFF_FFFF
+
+T = TypeVar("T")
+log = logs.get_logger(__name__)
+
+
+class ApiError(Exception):
+    """A request refused: becomes OpenAI's error object with this status."""
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+
+    def response(self) -> Response:
+        """``{"error": {"message", "type", "param", "code"}}``."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if self.status == 503 else None
+        return _json({"error": error}, self.status, headers)
+
+
+def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, "application/json")
+
+
+# --------------------------------------------------------------------------- requests
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionRequest:
+    """The fields of ``POST /v1/audio/transcriptions`` that we read; ``language`` "" = decide."""
+
+    wav: bytes
+    language: str
+    response_format: str
+
+    @classmethod
+    async def of(cls, form: FormData) -> TranscriptionRequest:
+        """Check a form. Raises ``ApiError`` (400)."""
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise ApiError(400, "file: a WAV file is required", param="file")
+        _required_text(form.get("model"), "model")
+        language = form.get("language") or ""
+        if language not in ("", *LANGUAGES):
+            raise ApiError(400, f"language: one of {', '.join(LANGUAGES)}", param="language")
+        response_format = _one_of(form.get("response_format"), ("json", "verbose_json", "text"))
+        return cls(await file.read(), str(language), response_format)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRequest:
+    """The fields of ``POST /v1/audio/speech`` that we read."""
+
+    text: str
+    voice: str
+    response_format: str
+
+    @classmethod
+    def of(cls, body: bytes) -> SpeechRequest:
+        """Check a JSON body. Raises ``ApiError`` (400)."""
+        try:
+            fields = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise ApiError(400, f"the body is not JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise ApiError(400, "the body is not a JSON object")
+        _required_text(fields.get("model"), "model")
+        voice = _required_text(fields.get("voice"), "voice")
+        text = _required_text(fields.get("input"), "input")
+        if len(text) > INPUT_CHARS_MAX:
+            message = f"input: {len(text)} characters; at most {INPUT_CHARS_MAX}"
+            raise ApiError(400, message, code="string_above_max_length", param="input")
+        return cls(text, voice, _one_of(fields.get("response_format"), ("wav", "pcm")))
+
+
+def _required_text(value: object, param: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ApiError(400, f"{param}: a text that is not empty is required", param=param)
+    return value
+
+
+def _one_of(value: object, choices: Sequence[str]) -> str:
+    """A response format; the first choice when none is named."""
+    if value is None or value == "":
+        return choices[0]
+    if isinstance(value, str) and value in choices:
+        return value
+    message = f"response_format: one of {', '.join(choices)}"
+    raise ApiError(400, message, param="response_format")
+
+
+async def _body(request: Request, bytes_max: int) -> AsyncGenerator[bytes, None]:
+    """The request's body in pieces. Raises ``ApiError`` 413 beyond ``bytes_max``, 408 if slow."""
+    length = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_MS / 1000):
+            async for piece in request.stream():
+                length += len(piece)
+                if length > bytes_max:
+                    await _discard(request)
+                    raise ApiError(413, f"the body is larger than {bytes_max} bytes")
+                yield piece
+    except TimeoutError as error:
+        raise ApiError(408, "the body did not arrive in time") from error
+
+
+async def _discard(request: Request) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_TIMEOUT_MS / 1000):
+            async for _ in request.stream():
+                pass
+
+
+class _FormParser(MultiPartParser):
+    """Keeps the file in memory: it is bounded, and a spooled file would block the loop."""
+
+    spool_max_size = AUDIO_BYTES_MAX + FORM_BYTES_MAX
+
+
+async def _form(request: Request) -> FormData:
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise ApiError(400, "the body is not multipart/form-data")
+    body = _body(request, AUDIO_BYTES_MAX + FORM_BYTES_MAX)
+    parser = _FormParser(
+        request.headers, body, max_files=1, max_fields=16, max_part_size=FORM_BYTES_MAX
+    )
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        raise ApiError(400, f"the form cannot be read: {error.message}") from error
+
+
+async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T:
+    """The work's result; cancels it and raises ``ClientDisconnect`` when the client goes away."""
+    job = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_until_gone(request))
+    try:
+        await asyncio.wait({job, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not job.done():
+            raise ClientDisconnect
+        return job.result()
+    finally:
+        job.cancel()
+        gone.cancel()
+
+
+async def _until_gone(request: Request) -> None:
+    """Return when the client is gone; only after the body was read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+# --------------------------------------------------------------------------- answers
+
+
+def transcription_response(segments: Sequence[Segment], response_format: str) -> Response:
+    """What was heard in the wanted format."""
+    text = " ".join(s.heard.text for s in segments if s.heard.text)
+    if response_format == "text":
+        return Response(text + "\n", media_type="text/plain")
+    if response_format == "json":
+        return _json({"text": text})
+    language = next((s.heard.language for s in segments if s.heard.text), "")
+    return _json(
+        {
+            "task": "transcribe",
+            "language": LANGUAGE_NAMES.get(language, ""),
+            "duration": segments[-1].end_s,
+            "text": text,
+            "segments": [_segment(number, s) for number, s in enumerate(segments)],
+        }
+    )
+
+
+def _segment(number: int, segment: Segment) -> dict[str, object]:
+    return {
+        "id": number,
+        "start": segment.start_s,
+        "end": segment.end_s,
+        "text": segment.heard.text,
+        "avg_logprob": segment.heard.logprob_mean,
+        "no_speech_prob": segment.heard.no_speech_prob,
+    }
+
+
+def wav_header() -> bytes:
+    """44 bytes before a stream of 24 kHz 16-bit mono PCM whose length is not known yet."""
+    rate, width = TTS_RATE, PCM_BYTES_PER_SAMPLE
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate * width, width, 8 * width)
+    data = struct.pack("<4sI", b"data", WAV_LENGTH_UNKNOWN)
+    return struct.pack("<4sI4s", b"RIFF", WAV_LENGTH_UNKNOWN, b"WAVE") + form + data
+
+
+async def spoken(first: bytes, speaker: Speaker, rest: Sequence[str]) -> AsyncIterator[bytes]:
+    """The first sentence, then the others, each made when the one before it was sent."""
+    yield first
+    for sentence in rest:
+        yield await speaker.speak(sentence)
+
+
+class Api:
+    """The endpoints."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [
+            Route("/healthz", self.health),
+            Route("/v1/models", self.models),
+            Route("/v1/voices", self.voices),
+            Route("/v1/audio/transcriptions", self.transcribe, methods=["POST"]),
+            Route("/v1/audio/speech", self.speak, methods=["POST"]),
+        ]
+        app = Starlette(routes=routes)
+        for kind in (ApiError, CapacityError, AudioError, UnknownVoiceError, SynthesisError):
+            app.add_exception_handler(kind, _refuse)
+        app.add_exception_handler(HTTPException, _refuse)
+        app.add_exception_handler(ClientDisconnect, _refuse)
+        app.add_exception_handler(Exception, _refuse)
+        return app
+
+    async def health(self, _: Request) -> Response:
+        """The server only listens once its engines are loaded: if it answers, it works."""
+        return _json({"status": "ok"})
+
+    async def models(self, _: Request) -> Response:
+        """OpenAI's list of models."""
+        models = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "local"} for name in MODELS
+        ]
+        return _json({"object": "list", "data": models})
+
+    async def voices(self, _: Request) -> Response:
+        """Language -> its voices, best first, or what to install for one."""
+        listed: dict[str, dict[str, object]] = {}
+        for language in LANGUAGES:
+            infos = [s.voice.info for s in self._engines.speakers]
+            found = [
+                {"voice": i.name, "engine": i.engine, "quality": i.quality}
+                for i in infos
+                if i.language == language
+            ]
+            listed[language] = {"voices": found}
+            if not found:
+                listed[language]["install"] = INSTALL[language]
+        return _json(listed)
+
+    async def transcribe(self, request: Request) -> Response:
+        """``POST /v1/audio/transcriptions``."""
+        with self._engines.thread.place():
+            wanted = await TranscriptionRequest.of(await _form(request))
+            work = self._engines.transcribe(wanted.wav, wanted.language)
+            segments = await _unless_gone(request, work)
+        return transcription_response(segments, wanted.response_format)
+
+    async def speak(self, request: Request) -> Response:
+        """``POST /v1/audio/speech``; the status is decided when the first sentence is there."""
+        body = b"".join([piece async for piece in _body(request, JSON_BYTES_MAX)])
+        wanted = SpeechRequest.of(body)
+        speaker = self._engines.speaker(wanted.voice)
+        sentences = self._engines.sentences(wanted.text)
+        first = b""
+        if sentences:
+            with speaker.thread.place():
+                first = await _unless_gone(request, speaker.speak(sentences[0]))
+        if wanted.response_format == "wav":
+            first = wav_header() + first
+        media_type = {"wav": "audio/wav", "pcm": "audio/pcm"}[wanted.response_format]
+        return StreamingResponse(spoken(first, speaker, sentences[1:]), media_type=media_type)
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    """Any error of a request in OpenAI's shape."""
+    match error:
+        case ApiError():
+            return error.response()
+        case CapacityError():
+            return ApiError(503, f"{error}; try again", code="server_busy").response()
+        case AudioError():
+            return ApiError(400, str(error), code="invalid_audio", param="file").response()
+        case UnknownVoiceError():
+            return ApiError(400, str(error), code="unknown_voice", param="voice").response()
+        case HTTPException():
+            return ApiError(error.status_code, error.detail).response()
+        case ClientDisconnect():
+            return Response(status_code=499)  # for nobody: the connection is closed
+        case SynthesisError():
+            log.warning("synthesis failed", reason=str(error))
+            return ApiError(500, str(error), code="synthesis_failed").response()
+    return ApiError(500, "internal error").response()
+
+
+# --------------------------------------------------------------------------- the process
+
+
+def main(*, row: Row, listener: socket.socket, alive_fd: int, log_level: str) -> int:
+    """Serve until told to stop; exit status 0, 1 when something broke, 2 when it cannot work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return run(row, listener, alive_fd, log_level)
+
+
+def run(row: Row, listener: socket.socket, alive_fd: int, log_level: str) -> int:
+    """``main`` without touching SIGINT."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # read when numpy and ctranslate2 are imported
+    process = f"{row.name.kind}-{row.name.index}"
+    logs.configure(log_level, process)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(row, listener, alive_fd))
+    except ConfigurationError as error:
+        sys.stderr.write(f"{process}: {error}\n")
+        return EXIT_CONFIG
+    except Exception as error:  # noqa: BLE001 - the last place that can say why it ends
+        log.fatal("speech server failed", exc_info=error)
+        return 1
+    finally:
+        logs.shutdown()
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, saying when it serves."""
+
+    def __init__(self, config: uvicorn.Config, on_serving: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_serving = on_serving
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_serving()
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def server_config(engines: Engines) -> uvicorn.Config:
+    """How uvicorn serves the API."""
+    return uvicorn.Config(
+        Api(engines).app(),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=LISTEN_BACKLOG,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_TIMEOUT_S,
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+    )
+
+
+async def _serve(row: Row, listener: socket.socket, alive_fd: int) -> None:
+    stop = asyncio.Event()
+    _stop_when_told(stop, alive_fd)
+    beating = asyncio.create_task(_beat(row))
+    loading = asyncio.create_task(Engines.load())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            return
+        await _serve_with(loading.result(), row, listener, stop)
+    finally:
+        for task in (beating, loading, stopping):
+            task.cancel()
+
+
+async def _serve_with(
+    engines: Engines, row: Row, listener: socket.socket, stop: asyncio.Event
+) -> None:
+    server = _Server(server_config(engines), row.ready)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await stop.wait()
+    row.set(Field.PHASE, Phase.DRAINING)
+    log.info("stopping")
+    server.should_exit = True
+    await serving
+    engines.close()
+
+
+def _stop_when_told(stop: asyncio.Event, alive_fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+
+    def on_readable() -> None:
+        with contextlib.suppress(BlockingIOError):
+            if not os.read(alive_fd, 1):
+                loop.remove_reader(alive_fd)
+                stop.set()
+
+    loop.add_reader(alive_fd, on_readable)
+
+
+async def _beat(row: Row) -> None:
+    """A heartbeat each 100 ms, with how late the loop let it be."""
+    due_ns = clock.now_ns()
+    while True:
+        now_ns = clock.now_ns()
+        row.beat(now_ns, max(0, now_ns - due_ns))
+        due_ns = now_ns + BEAT_MS * clock.NS_PER_MS
+        await clock.sleep_ms(BEAT_MS)

@@ -1,0 +1,133 @@
+"""Leases: one call a slot, tags that never repeat, results of an older lease never heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from typing_extensions import override
+
+from audio.arena import Arena
+from audio.bank import Bank
+from audio.dsp_process import AudioPlane, DspLoop
+from audio.format import Encoding
+from gateway.bridge import Bridge, Line
+from supervisor.scoreboard import RowName, Scoreboard
+
+SLOTS = 3
+
+
+def bridge_on(arena: Arena, rung: list[int]) -> Bridge:
+    def soon(call: Callable[[], None]) -> None:
+        call()
+
+    return Bridge(arena, lambda: rung.append(1), soon)
+
+
+class Leases(RuleBasedStateMachine):
+    """Calls come and go on three slots while frames of each carry its own level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arena = Arena.create(SLOTS)
+        self.bridge = bridge_on(self.arena, [])
+        row = Scoreboard([RowName("dsp", 0)], 1).row("dsp", 0)
+        self.dsp = DspLoop(AudioPlane("off"), [Bank(self.arena)], row, 10)
+        self.live: dict[int, tuple[Line, int]] = {}
+        self.leases: set[tuple[int, int]] = set()
+        self.calls = 0
+
+    @rule()
+    def lease(self) -> None:
+        line = self.bridge.lease(Encoding.PCM16)
+        assert (line is None) == (len(self.live) == SLOTS)
+        if line is not None:
+            lease = (line.slot, line._pcm.tag)
+            assert lease not in self.leases, "a tag was used before in this slot"
+            self.leases.add(lease)
+            self.calls += 1
+            self.live[line.slot] = (line, self.calls)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        line, _ = self.live.pop(data.draw(st.sampled_from(sorted(self.live))))
+        self.bridge.release(line)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def speak_and_hear(self, data: st.DataObject) -> None:
+        line, call = self.live[data.draw(st.sampled_from(sorted(self.live)))]
+        frame = call.to_bytes(2, "little") * 320
+        line.push_caller(frame, 0)
+        line.push_assistant(frame)
+
+    @rule()
+    def the_dsp_process_works(self) -> None:
+        self.dsp.turn([0])
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def clear(self, data: st.DataObject) -> None:
+        line, _ = self.live[data.draw(st.sampled_from(sorted(self.live)))]
+        line.clear()
+        assert line.assistant_available == 0
+
+    @rule()
+    def the_worker_is_replaced(self) -> None:
+        """A new worker on the old arena knows nothing of the leases and goes on counting."""
+        self.bridge.close()
+        self.bridge = bridge_on(self.arena, [])
+        self.live.clear()
+
+    @invariant()
+    def everybody_hears_only_themselves(self) -> None:
+        for line, call in self.live.values():
+            frame = call.to_bytes(2, "little") * 320
+            while (heard := line.pop_heard()) is not None:
+                assert heard[0] == frame
+            while (encoded := line.pop_assistant()) is not None:
+                assert encoded == frame
+
+    @override
+    def teardown(self) -> None:
+        self.bridge.close()
+        del self.dsp
+        self.arena.close()
+
+
+TestLeases = Leases.TestCase
+TestLeases.settings = settings(max_examples=40, stateful_step_count=40)
+
+
+def test_the_bell_is_rung_once_an_iteration(make_arena: Callable[[int], Arena]) -> None:
+    rung: list[int] = []
+    later: list[Callable[[], None]] = []
+    bridge = Bridge(make_arena(1), lambda: rung.append(1), later.append)
+    line = bridge.lease(Encoding.MULAW)
+    assert line is not None
+    for _ in range(5):
+        line.push_caller(bytes(160), 0)
+    assert (len(later), rung) == (1, [])
+    later.pop()()
+    line.push_caller(bytes(160), 0)
+    assert (len(later), rung) == (1, [1])
+    bridge.close()
+
+
+def test_changed_names_the_slots_with_news(make_arena: Callable[[int], Arena]) -> None:
+    arena = make_arena(4)
+    bridge = bridge_on(arena, [])
+    row = Scoreboard([RowName("dsp", 0)], 1).row("dsp", 0)
+    dsp = DspLoop(AudioPlane("off"), [Bank(arena)], row, 10)
+    lines = [line for _ in range(3) if (line := bridge.lease(Encoding.MULAW)) is not None]
+    assert bridge.changed() == ([], [])
+    lines[2].push_caller(bytes(160), 0)
+    lines[0].push_assistant(bytes(640))
+    while dsp.turn([0]):
+        pass
+    assert bridge.changed() == ([lines[2].slot], [lines[0].slot])
+    assert bridge.changed() == ([], [])
+    bridge.close()
