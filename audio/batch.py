@@ -66,10 +66,13 @@ class Heard:
 class CallerStep:
     """Turns encoded caller frames of one encoding into 16 kHz PCM16 and verdicts."""
 
-    def __init__(self, encoding: Encoding, mode: VadMode, scorer: Scorer | None) -> None:
+    def __init__(
+        self, encoding: Encoding, mode: VadMode, scorer: Scorer | None, *, gated: bool = True
+    ) -> None:
         assert (mode == "silero") == (scorer is not None)
         wire = WIRE_FORMATS[encoding]
         self._mode = mode
+        self._gated = gated
         self._scorer = scorer
         self._resampler = Resampler.make(wire.rate, PCM_RATE)
         self._table = None if encoding is Encoding.PCM16 else g711.decode_table(encoding)
@@ -93,7 +96,7 @@ class CallerStep:
             level,
             verdict[:, Verdict.FLOOR],
             verdict[:, Verdict.QUIET],
-            verdict[:, Verdict.PROBABILITY],
+            verdict[:, Verdict.SETTLED],
         )
         verdict[:, Verdict.AGE] = np.minimum(verdict[:, Verdict.AGE] + 1, _AGE_MAX)
         verdict[:, Verdict.LEVEL] = level
@@ -103,7 +106,8 @@ class CallerStep:
             verdict[:, Verdict.PROBABILITY] = vad.level_probability(level, floor)
         pcm = to_int16(self._resampler(np.concatenate((before, samples), axis=1)))
         due = self._due(index)
-        return Heard(pcm.view(np.uint8), verdict, due & ~skip, int(np.count_nonzero(due & skip)))
+        skip &= due & self._gated
+        return Heard(pcm.view(np.uint8), verdict, due & ~skip, int(np.count_nonzero(skip)))
 
     def score(
         self, windows: Bytes, first: Ints, heard: Heard, index: Ints, state: Floats
@@ -121,12 +125,12 @@ class CallerStep:
         verdict = heard.verdict[heard.due]
         stream_begins = (index - verdict[:, Verdict.AGE].astype(np.int64) + 1) * BLOCKS_PER_FRAME
         samples[first[:, None] + np.arange(blocks) < stream_begins[:, None]] = 0
-        reset = vad.reset_due(verdict[:, Verdict.STALE], verdict[:, Verdict.QUIET])
+        reset = vad.reset_due(verdict[:, Verdict.SETTLED])
         state[reset] = 0
+        settled = np.where(reset, 0, verdict[:, Verdict.SETTLED])
         probability, state = self._scorer.score(samples.reshape(rows, -1), state)
-        stale = vad.next_stale(verdict[:, Verdict.STALE], reset, probability)
         heard.verdict[heard.due, Verdict.PROBABILITY] = probability
-        heard.verdict[heard.due, Verdict.STALE] = stale
+        heard.verdict[heard.due, Verdict.SETTLED] = vad.next_settled(settled, probability)
         return state
 
     def _due(self, index: Ints) -> Bools:

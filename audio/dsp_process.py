@@ -47,15 +47,17 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
     alive_fd: int,
     vad: str,
     tick_ms: int,
+    gated: bool = True,
 ) -> int:
     """Serve the arenas that the board assigns to this process until told to stop.
 
     ``wake_fd`` is rung by workers and the supervisor, ``worker_fds[a]`` wakes the worker of arena
-    ``a``, end of file on ``alive_fd`` means that everybody else is gone. Returns the exit status.
+    ``a``, end of file on ``alive_fd`` means that everybody else is gone. ``gated=False`` scores
+    every window, loud or not. Returns the exit status.
     """
     assert vad in get_args(VadMode)
     try:
-        plane = AudioPlane(vad)  # type: ignore[arg-type]  # asserted above
+        plane = AudioPlane(vad, gated=gated)  # type: ignore[arg-type]  # asserted above
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"{row.name.kind}-{index}: {error}\n")
         return EXIT_CONFIG
@@ -134,12 +136,15 @@ def load_scorer(model: bytes, rate: int) -> Scorer:
 class AudioPlane:
     """Every step object, made and warmed once."""
 
-    def __init__(self, mode: VadMode) -> None:
+    def __init__(self, mode: VadMode, *, gated: bool = True) -> None:
         scorers: dict[int, Scorer] = {}
         if mode == "silero":
             model = _model()
             scorers = {w.rate: load_scorer(model, w.rate) for w in WIRE_FORMATS.values()}
-        self.caller = {e: CallerStep(e, mode, scorers.get(w.rate)) for e, w in WIRE_FORMATS.items()}
+        self.caller = {
+            e: CallerStep(e, mode, scorers.get(w.rate), gated=gated)
+            for e, w in WIRE_FORMATS.items()
+        }
         self.assistant = {
             (pcm_frame_bytes(rate), e): AssistantStep(rate, e)
             for rate in (PCM_RATE, TTS_RATE)

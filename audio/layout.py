@@ -68,7 +68,7 @@ class Verdict(IntEnum):
     """The float32 values of a caller frame; also the VAD's per-frame state, read by the next one.
 
     SELECTOR says which of the two state rows holds the state after this frame (0: none yet),
-    AGE counts frames since the lease began, STALE windows scored since speech was last heard.
+    AGE counts frames since the lease began, SETTLED how long the state has seen no speech.
     """
 
     PROBABILITY = 0
@@ -77,7 +77,7 @@ class Verdict(IntEnum):
     QUIET = 3
     SELECTOR = 4
     AGE = 5
-    STALE = 6
+    SETTLED = 6
 
 
 META_WORDS = len(Meta)

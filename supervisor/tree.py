@@ -259,7 +259,7 @@ class Tree:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(ValueError):  # nobody reads any more: no reason not to go on
+        with suppress(OSError, ValueError):  # nobody reads any more: no reason not to go on
             stream.flush()
 
 

@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
 import struct
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import orjson
@@ -64,7 +66,7 @@ AUDIO_BYTES_MAX = 25 * 1024 * 1024
 FORM_BYTES_MAX = 64 * 1024
 JSON_BYTES_MAX = 128 * 1024
 INPUT_CHARS_MAX = 4096
-BODY_TIMEOUT_MS = 30_000
+BODY_TIMEOUT_MS = 10_000
 #: A refused body is read on for this long, so that the client sees the refusal, not a reset.
 DISCARD_TIMEOUT_MS = 2_000
 RETRY_AFTER_S = 1
@@ -172,19 +174,15 @@ def _one_of(value: object, choices: Sequence[str]) -> str:
     raise ApiError(400, message, param="response_format")
 
 
-async def _body(request: Request, bytes_max: int) -> AsyncGenerator[bytes, None]:
-    """The request's body in pieces. Raises ``ApiError`` 413 beyond ``bytes_max``, 408 if slow."""
+async def _pieces(request: Request, bytes_max: int) -> AsyncGenerator[bytes, None]:
+    """The request's body in pieces. Raises ``ApiError`` (413) beyond ``bytes_max``."""
     length = 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_MS / 1000):
-            async for piece in request.stream():
-                length += len(piece)
-                if length > bytes_max:
-                    await _discard(request)
-                    raise ApiError(413, f"the body is larger than {bytes_max} bytes")
-                yield piece
-    except TimeoutError as error:
-        raise ApiError(408, "the body did not arrive in time") from error
+    async for piece in request.stream():
+        length += len(piece)
+        if length > bytes_max:
+            await _discard(request)
+            raise ApiError(413, f"the body is larger than {bytes_max} bytes")
+        yield piece
 
 
 async def _discard(request: Request) -> None:
@@ -200,17 +198,35 @@ class _FormParser(MultiPartParser):
     spool_max_size = AUDIO_BYTES_MAX + FORM_BYTES_MAX
 
 
-async def _form(request: Request) -> FormData:
+async def _form(request: Request) -> TranscriptionRequest:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ApiError(400, "the body is not multipart/form-data")
-    body = _body(request, AUDIO_BYTES_MAX + FORM_BYTES_MAX)
-    parser = _FormParser(
-        request.headers, body, max_files=1, max_fields=16, max_part_size=FORM_BYTES_MAX
-    )
+    async with aclosing(_pieces(request, AUDIO_BYTES_MAX + FORM_BYTES_MAX)) as pieces:
+        parser = _FormParser(
+            request.headers, pieces, max_files=1, max_fields=16, max_part_size=FORM_BYTES_MAX
+        )
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise ApiError(400, f"the form cannot be read: {error.message}") from error
     try:
-        return await parser.parse()
-    except MultiPartException as error:
-        raise ApiError(400, f"the form cannot be read: {error.message}") from error
+        return await TranscriptionRequest.of(form)
+    finally:
+        await form.close()
+
+
+async def _json_body(request: Request) -> SpeechRequest:
+    async with aclosing(_pieces(request, JSON_BYTES_MAX)) as pieces:
+        return SpeechRequest.of(b"".join([piece async for piece in pieces]))
+
+
+async def _in_time(reading: Coroutine[None, None, T]) -> T:
+    """What is read from a request's body. Raises ``ApiError`` (408) when it comes too slowly."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_MS / 1000):
+            return await reading
+    except TimeoutError as error:
+        raise ApiError(408, "the body did not arrive in time") from error
 
 
 async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T:
@@ -305,7 +321,7 @@ class Api:
         return app
 
     async def health(self, _: Request) -> Response:
-        """The server only listens once its engines are loaded: if it answers, it works."""
+        """Nothing is answered before the engines are loaded: if this is, they are."""
         return _json({"status": "ok"})
 
     async def models(self, _: Request) -> Response:
@@ -320,28 +336,21 @@ class Api:
         listed: dict[str, dict[str, object]] = {}
         for language in LANGUAGES:
             infos = [s.voice.info for s in self._engines.speakers]
-            found = [
-                {"voice": i.name, "engine": i.engine, "quality": i.quality}
-                for i in infos
-                if i.language == language
-            ]
-            listed[language] = {"voices": found}
-            if not found:
-                listed[language]["install"] = INSTALL[language]
+            found = [asdict(info) for info in infos if info.language == language]
+            listed[language] = {"voices": found} if found else {"install": INSTALL[language]}
         return _json(listed)
 
     async def transcribe(self, request: Request) -> Response:
         """``POST /v1/audio/transcriptions``."""
         with self._engines.thread.place():
-            wanted = await TranscriptionRequest.of(await _form(request))
+            wanted = await _in_time(_form(request))
             work = self._engines.transcribe(wanted.wav, wanted.language)
             segments = await _unless_gone(request, work)
         return transcription_response(segments, wanted.response_format)
 
     async def speak(self, request: Request) -> Response:
         """``POST /v1/audio/speech``; the status is decided when the first sentence is there."""
-        body = b"".join([piece async for piece in _body(request, JSON_BYTES_MAX)])
-        wanted = SpeechRequest.of(body)
+        wanted = await _in_time(_json_body(request))
         speaker = self._engines.speaker(wanted.voice)
         sentences = self._engines.sentences(wanted.text)
         first = b""
@@ -390,6 +399,7 @@ def run(row: Row, listener: socket.socket, alive_fd: int, log_level: str) -> int
         os.environ.setdefault(name, "1")  # read when numpy and ctranslate2 are imported
     process = f"{row.name.kind}-{row.name.index}"
     logs.configure(log_level, process)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each bad form
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(row, listener, alive_fd))
@@ -449,25 +459,19 @@ async def _serve(row: Row, listener: socket.socket, alive_fd: int) -> None:
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set():
-            return
-        await _serve_with(loading.result(), row, listener, stop)
+        if not stop.is_set():
+            engines = loading.result()
+            server = _Server(server_config(engines), row.ready)
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            row.set(Field.PHASE, Phase.DRAINING)
+            log.info("stopping")
+            server.should_exit = True
+            await serving
+            engines.close()
     finally:
         for task in (beating, loading, stopping):
             task.cancel()
-
-
-async def _serve_with(
-    engines: Engines, row: Row, listener: socket.socket, stop: asyncio.Event
-) -> None:
-    server = _Server(server_config(engines), row.ready)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    await stop.wait()
-    row.set(Field.PHASE, Phase.DRAINING)
-    log.info("stopping")
-    server.should_exit = True
-    await serving
-    engines.close()
 
 
 def _stop_when_told(stop: asyncio.Event, alive_fd: int) -> None:

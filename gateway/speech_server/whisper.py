@@ -80,8 +80,8 @@ TOKENS_BASE = 16
 TOKENS_PER_SECOND = 12
 TOKENS_MAX = 440
 LOOP_REPEATS = 4
-LOOP_REPEATS_OF_ONE_WORD = 12
-LOOP_WORDS_MAX = 12
+LOOP_WORDS_MIN = 16  # a telephone number has at most 15 digits (E.164), maybe all alike
+LOOP_PHRASE_WORDS_MAX = 12
 _HELD_LETTER = re.compile(r"([^\W\d_])\1{9,}")
 
 #: Both packages' halves joined: byte for byte Systran/faster-whisper-base.
@@ -258,17 +258,15 @@ def tokens_max(length: int) -> int:
 def without_loops(text: str) -> str:
     """Fold a phrase that is repeated over and over into one; drop a letter held for ever.
 
-    Nobody says the same phrase of 2 to 12 words four times in a row, or one word twelve times
-    (a number may hold "zero" often); a decoder in a loop does.
+    Nobody says the same phrase four times in a row and 16 words long; a decoder in a loop does.
     """
     words = _HELD_LETTER.sub("", text).split()
-    for size in range(1, LOOP_WORDS_MAX + 1):
-        repeats = LOOP_REPEATS_OF_ONE_WORD if size == 1 else LOOP_REPEATS
-        words = _fold(words, size, repeats)
+    for size in range(1, LOOP_PHRASE_WORDS_MAX + 1):
+        words = _fold(words, size)
     return " ".join(words)
 
 
-def _fold(words: list[str], size: int, repeats: int) -> list[str]:
+def _fold(words: list[str], size: int) -> list[str]:
     kept: list[str] = []
     at = 0
     while at < len(words):
@@ -276,7 +274,7 @@ def _fold(words: list[str], size: int, repeats: int) -> list[str]:
         end = at + size
         while words[end : end + size] == phrase:
             end += size
-        if end - at >= size * repeats:
+        if end - at >= max(LOOP_WORDS_MIN, size * LOOP_REPEATS):
             kept += phrase
             at = end
         else:

@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import soxr
+import soxr  # type: ignore[import-untyped] # has no py.typed
 from numpy.typing import NDArray
 
 from audio import g711, vad
-from audio.format import BLOCKS_PER_FRAME, BLOCKS_PER_WINDOW, Encoding
+from audio.format import BLOCKS_PER_FRAME, BLOCKS_PER_WINDOW, VAD_STATE_WIDTH, Encoding
 from audio.resample import to_int16
 
 Floats = NDArray[np.float32]
@@ -23,7 +23,7 @@ CLIPS = Path(__file__).parent.parent / "fixtures" / "clips"
 FULL_SCALE = np.float32(32768)
 SPEECH = 0.5
 #: A window this far below a clip's loudest is room noise or a breath, not yet the speech.
-AUDIBLE_DB = 25.0
+AUDIBLE_DB = 20.0
 NEVER = 10_000
 
 Background = Callable[[np.random.Generator, int, int], Floats]
@@ -154,11 +154,12 @@ class Heard:
 def listen(heard: Call, *, gated: bool, reset: bool) -> Heard:
     """Score every window when its last frame is there, as the batch does."""
     scorer = silero(heard.rate)
-    listener = _Listener(scorer, len(heard.streams), gated, reset)
+    listener = _Listener(scorer, len(heard.streams), gated=gated, reset=reset)
     before = np.zeros((len(heard.streams), scorer.context), np.float32)
     padded = np.concatenate((before, heard.streams), axis=1)
     frame = scorer.window * BLOCKS_PER_FRAME // BLOCKS_PER_WINDOW
-    probabilities, skipped = [], []
+    probabilities: list[Floats] = []
+    skipped: list[NDArray[np.bool_]] = []
     for index in range(heard.streams.shape[1] // frame):
         skip = listener.level(heard.streams[:, index * frame : (index + 1) * frame])
         ended = (index + 1) * BLOCKS_PER_FRAME // BLOCKS_PER_WINDOW
@@ -173,38 +174,45 @@ def listen(heard: Call, *, gated: bool, reset: bool) -> Heard:
 class _Listener:
     """The per-frame values of all rows, and the recurrent state."""
 
-    def __init__(self, scorer: vad.Silero, rows: int, gated: bool, reset: bool) -> None:  # noqa: FBT001 - private
+    def __init__(self, scorer: vad.Silero, rows: int, *, gated: bool, reset: bool) -> None:
         self._scorer, self._gated, self._reset = scorer, gated, reset
-        self.probability, self._floor, self._quiet, self._stale = np.zeros((4, rows), np.float32)
-        self._state = np.zeros((rows, 2, 128), np.float32)
+        self.probability, self._floor, self._quiet, self._settled = np.zeros((4, rows), np.float32)
+        self._state = np.zeros((rows, 2, VAD_STATE_WIDTH), np.float32)
 
     def level(self, frame: Floats) -> NDArray[np.bool_]:
-        skip, self._floor, self._quiet = vad.gate(
-            vad.level_of(frame), self._floor, self._quiet, self.probability
-        )
+        level = vad.level_of(frame)
+        skip, self._floor, self._quiet = vad.gate(level, self._floor, self._quiet, self._settled)
         return skip & self._gated
 
     def window(self, window: Floats, skip: NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(~skip)
-        due = vad.reset_due(self._stale[rows], self._quiet[rows]) & self._reset
-        state = self._state[rows]
-        state[due] = 0
+        state, settled = self._state[rows], self._settled[rows]
+        due = vad.reset_due(settled) & self._reset
+        state[due] = settled[due] = 0
         scored, self._state[rows] = self._scorer.score(window[rows], state)
-        self._stale[rows] = vad.next_stale(self._stale[rows], due, scored)
+        self._settled[rows] = vad.next_settled(settled, scored)
         self.probability = self.probability.copy()
         self.probability[rows] = scored
 
 
 def onsets(heard: Heard, said: Call) -> NDArray[np.int64]:
-    """Windows from the first audible one to the first two in a row that are speech.
+    """For each clip: windows from its first audible one to the first that is speech.
 
-    Two in a row, as a single window starts no utterance; before it is audible nothing counts.
+    Speech noticed in the breath before it counts as in time.
     """
     window = silero(said.rate).window
     found = []
     for row, start, samples, audible_at in said.spoken:
-        first = start // window
-        spoken = heard.probability[row, first : (start + samples) // window + 2] >= SPEECH
-        twice = np.flatnonzero(spoken[:-1] & spoken[1:])
-        found.append(max(int(twice[0]) - audible_at, 0) if len(twice) else NEVER)
+        first, end = start // window, (start + samples) // window + 2
+        speech = np.flatnonzero(heard.probability[row, first:end] >= SPEECH)
+        found.append(max(int(speech[0]) - audible_at, 0) if len(speech) else NEVER)
     return np.array(found)
+
+
+def pauses(said: Call) -> NDArray[np.bool_]:
+    """(rows, windows): wholly in a pause between clips."""
+    window = silero(said.rate).window
+    quiet = np.ones((len(said.streams), said.streams.shape[1] // window), np.bool_)
+    for row, start, samples, _ in said.spoken:
+        quiet[row, start // window : (start + samples) // window + 1] = False
+    return quiet

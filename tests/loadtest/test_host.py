@@ -53,7 +53,7 @@ def test_the_dead_are_counted_and_memory_is_that_of_the_living(
     meter = TreeMeter(tree.pid)
     assert meter.processes() == 2
     used, memory = meter.cpu_seconds(), meter.pss_mb()
-    assert used >= 0.1
+    assert used >= 0.09  # ten ticks of the kernel's clock
     assert memory is not None
     end_child(tree)
     assert meter.processes() == 1

