@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from gateway import clock
 from gateway.conversation.history import Role
 from gateway.ops.log import Log
-from gateway.ops.records import CallEnded, CallStarted, MessageTaken, RecordsSender, TurnTaken
+from gateway.ops.records import (
+    CallEnded,
+    CallStarted,
+    MessageTaken,
+    RecordsSender,
+    TurnInterrupted,
+    TurnTaken,
+)
 from gateway.responders.base import CallInfo, TakeMessage
 from gateway.wire.base import Wire
 from gateway.wire.events import StreamStarted
@@ -81,6 +88,7 @@ class Ledger:
         """The caller cut the assistant short."""
         self._to.row.count("barge_ins")
         self._to.log.info("assistant interrupted", heard_chars=len(heard_text))
+        self._to.records.send(TurnInterrupted(self._call_id, clock.wall_ms(), heard_text))
 
     def message(self, message: TakeMessage) -> None:
         """The caller left a message."""

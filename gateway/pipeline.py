@@ -220,7 +220,7 @@ class Pipeline:
         self._audio.clear()
 
     def _respond(self) -> None:
-        self._speak(self._responder.answer(self._text, self._language.current))
+        self._speak(self._responder.answer(self._text, self._language.reply))
 
     def _respond_digits(self) -> None:
         digits, self._digits = self._digits, ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from gateway.conversation.language import ReplyLanguage
+from gateway.conversation.language import LANGUAGES, ReplyLanguage
 from gateway.conversation.profile import Profile, choose
 from gateway.pipeline import Observer, Pipeline, Speech
 from gateway.player import Player
@@ -43,6 +43,8 @@ class Reception:
         self._row = row
         self._profiles = profiles
         self._speech = speech
+        #: Languages that have a voice; all of them until the speech server says otherwise.
+        self.spoken: Collection[str] = LANGUAGES
 
     def choose(self, started: StreamStarted) -> Choice:
         """Decide who takes the call. Callers may pick a responder only from an allow-list."""
@@ -52,12 +54,12 @@ class Reception:
         called_number = told.get("to", told.get("To", ""))
         profile = choose(self._profiles, called_number)
         hint = started.language_hint or profile.language or settings.language
-        language = ReplyLanguage(hint, default=settings.language)
+        language = ReplyLanguage(hint, default=settings.language, spoken=self.spoken)
         call = CallInfo(
             call_id=started.call_id,
             caller_number=told.get("from", told.get("From", "")),
             called_number=called_number,
-            language=language.current,
+            language=language.reply,
         )
         return Choice(responder, profile, language, call)
 

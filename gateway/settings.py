@@ -33,7 +33,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True)
 
-    host: str = Field("0.0.0.0", description="Address the public port listens on.")
+    gateway_host: str = Field("0.0.0.0", description="Address the public port listens on.")
     gateway_port: int = Field(
         4000, ge=1, le=65535, description="Public port: carriers' WebSockets, /healthz, /readyz."
     )

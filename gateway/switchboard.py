@@ -89,6 +89,8 @@ class Switchboard:
         self._finishing: set[asyncio.Task[None]] = set()
         self.registry = SessionRegistry()
         self.draining = False
+        #: What an operator should know although calls are taken; shown by /readyz.
+        self.warnings: list[str] = []
 
     # The listener's handler
 
@@ -100,7 +102,7 @@ class Switchboard:
             return HttpResponse(405, b"use GET\n", headers={"Allow": "GET, HEAD"})
         if request.target == "/healthz":
             return HttpResponse(200, b"ok\n")
-        state = readiness(self._board, self._settings, clock.now_ns())
+        state = readiness(self._board, self._settings, clock.now_ns(), self.warnings)
         ready = state.ready and not self.draining
         body = {"ready": ready, "reasons": state.reasons, "warnings": state.warnings}
         return HttpResponse(200 if ready else 503, orjson.dumps(body), "application/json")

@@ -14,18 +14,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 import uvloop
 
 from audio.arena import Arena
 from gateway import clock
 from gateway.bridge import Bridge
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, ProviderError
 from gateway.limits import LISTEN_BACKLOG
 from gateway.listener import Connection
 from gateway.ops import log as logs
 from gateway.ops.records import RecordsSender, spool_path
+from gateway.ops.redaction import secrets_of
 from gateway.pipeline import Speech
 from gateway.reception import Reception
 from gateway.responders.profiles import load_profiles
@@ -37,6 +38,7 @@ EXIT_CONFIG = 2
 HEARTBEAT_MS = 100
 TICK_MS = 20
 REPORT_EVERY_BEATS = 10
+VOICES_TIMEOUT_MS = 60_000
 
 log = logs.get_logger(__name__)
 
@@ -62,13 +64,7 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
     arena; ``alive_fd`` is only held open: its end tells the other children that we are gone.
     """
     assert alive_fd >= 0
-    secrets = [settings.openai_api_key.get_secret_value()]
-    logs.configure(
-        settings.log_level,
-        f"worker-{index}",
-        log_transcripts=settings.log_transcripts,
-        secrets=secrets,
-    )
+    _configure_log(settings, index)
     try:
         profiles = load_profiles(settings.profile_dir)
         arena.check()
@@ -79,14 +75,16 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
     records = RecordsSender(records_fd, spool_path(settings.data_dir, index), row)
 
     def wake_dsp() -> None:
-        os.eventfd_write(dsp_wake_fds[board.dsp_of(arena_index)], 1)
+        dsp = board.dsp_of(arena_index)
+        if dsp >= 0:  # else nobody serves us at this moment; who takes over looks by itself
+            os.eventfd_write(dsp_wake_fds[dsp], 1)
 
     async def serve() -> None:
         bridge = Bridge(arena, wake_dsp, asyncio.get_running_loop().call_soon)
         reception = Reception(settings, row, profiles, speech)
         switchboard = Switchboard(settings, board, row, bridge, reception, records)
-        worker = Worker(settings, row, switchboard)
-        await worker.run(listener, woken_fd)
+        async with _learning_voices(settings, speech_url, reception, switchboard):
+            await Worker(settings, row, switchboard).run(listener, woken_fd)
         if speech is not None:
             await speech.stt.aclose()
             await speech.tts.aclose()
@@ -96,6 +94,15 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
     records.close()
     logs.shutdown()
     return 0
+
+
+def _configure_log(settings: Settings, index: int) -> None:
+    logs.configure(
+        settings.log_level,
+        f"worker-{index}",
+        log_transcripts=settings.log_transcripts,
+        secrets=secrets_of(settings),
+    )
 
 
 def _make_speech(settings: Settings, speech_url: str) -> Speech:
@@ -112,6 +119,35 @@ def _make_speech(settings: Settings, speech_url: str) -> Speech:
             base_url=tts_url, api_key=key, model=settings.tts_model, voice=settings.tts_voice
         ),
     )
+
+
+@contextlib.asynccontextmanager
+async def _learning_voices(
+    settings: Settings, url: str, reception: Reception, switchboard: Switchboard
+) -> AsyncGenerator[None, None]:
+    """Meanwhile find out which languages the local speech server speaks, if it is in use."""
+    if not settings.uses_providers or settings.tts_base_url != LOCAL:
+        yield
+        return
+    task = asyncio.create_task(_learn_voices(url, reception, switchboard))
+    yield
+    task.cancel()
+
+
+async def _learn_voices(url: str, reception: Reception, switchboard: Switchboard) -> None:
+    """Callers of a language without a voice will hear English."""
+    from gateway.providers.local_voices import spoken_languages
+
+    try:
+        listed = await spoken_languages(url, VOICES_TIMEOUT_MS)
+    except ProviderError:
+        log.exception("voices unknown")
+        return
+    reception.spoken = frozenset(name for name, install in listed.items() if not install)
+    for name, install in listed.items():
+        if install:
+            switchboard.warnings.append(f"no voice for {name}, callers hear English: {install}")
+            log.warning("no voice", language=name, install=install)
 
 
 class Worker:

@@ -28,12 +28,12 @@ HEAD_FRAMES = 3
 #: An echo that pauses for longer has stalled (messages may hold 100 ms).
 STALL_NS = 200 * NS_PER_MS
 #: A gap in an assistant's speech that its caller notices.
-GAP_MS = 100.0
+GAP_NS = 100 * NS_PER_MS
 #: A frame this much slower than the call's median was delayed.
 DELAY_NS = 100 * NS_PER_MS
 #: A server that ignores its own clear sends on: this much audio within this time after it.
 CLEAR_WITHIN_NS = 250 * NS_PER_MS
-CLEAR_IGNORED_MS = 100.0
+CLEAR_IGNORED_NS = 100 * NS_PER_MS
 
 
 def _none() -> Milliseconds:
@@ -106,20 +106,22 @@ def judge(caller: Caller, study: Study) -> CallResult:
     )
     if not connected:
         return result
+    lateness = _lateness_by_frame(record)
     if study.scenario.echoes:
-        _judge_echo(result, caller, study)
+        _judge_echo(result, caller, study, lateness)
     else:
         result.early_ms = _early_ms(result)
-        result.stalls_ms = _speech_gaps(result)
-        result.clears_ignored = _clears_ignored(caller, study.wire)
+        result.stalls_ms = _speech_gaps(caller, lateness)
+        result.clears_ignored = _clears_ignored(caller, study.wire, lateness)
         result.response_ms = _ms(caller.behaviour.responses_ns())
         result.unanswered = caller.behaviour.unanswered()
     return result
 
 
-def _judge_echo(result: CallResult, caller: Caller, study: Study) -> None:
+def _judge_echo(
+    result: CallResult, caller: Caller, study: Study, lateness: NDArray[np.int64]
+) -> None:
     record, wire = caller.record, study.wire
-    lateness = _lateness_by_frame(record)
     result.stalls_ms = stalls(record.arrivals, caller.first_ns, lateness)
     if not result.received:
         result.lost = max(0, result.sent - TAIL_FRAMES)
@@ -239,21 +241,25 @@ def _early_ms(result: CallResult) -> float:
     return float(result.lead_ms.max(initial=0.0) - result.lateness_ms.max(initial=0.0))
 
 
-def _speech_gaps(result: CallResult) -> Milliseconds:
-    """Gaps in the assistant's speech, less our own lateness, that nobody takes for a breath."""
-    ours = result.lateness_ms.max(initial=0.0)
-    noticed: Milliseconds = result.gaps_ms[result.gaps_ms > GAP_MS + ours]
-    return noticed
+def _speech_gaps(caller: Caller, lateness_ns: NDArray[np.int64]) -> Milliseconds:
+    """Gaps in the assistant's speech that nobody takes for a breath, less our own lateness."""
+    found = []
+    for end_ns, gap in zip(caller.playout.gap_ends, caller.playout.gaps_ns, strict=True):
+        begin, end = ((at - caller.first_ns) // FRAME_NS for at in (end_ns - gap, end_ns))
+        found.append(gap - _own_lateness(lateness_ns, begin, end))
+    return _ms([gap for gap in found if gap > GAP_NS])
 
 
-def _clears_ignored(caller: Caller, wire: Wire) -> int:
+def _clears_ignored(caller: Caller, wire: Wire, lateness_ns: NDArray[np.int64]) -> int:
     record = caller.record
     arrivals = np.asarray(record.arrivals, np.int64)
-    heard_ms = np.asarray(record.lengths, np.int64) * wire.ns_per_byte / NS_PER_MS
+    lengths_ns = np.asarray(record.lengths, np.int64) * wire.ns_per_byte
     ignored = 0
     for clear in record.clears:
-        after = (arrivals > clear) & (arrivals <= clear + CLEAR_WITHIN_NS)
-        ignored += bool(heard_ms[after].sum() >= CLEAR_IGNORED_MS)
+        begin = (clear - caller.first_ns) // FRAME_NS
+        ours = _own_lateness(lateness_ns, begin, begin + 2 * CLEAR_WITHIN_NS // FRAME_NS)
+        after = (arrivals > clear) & (arrivals <= clear + CLEAR_WITHIN_NS + ours)
+        ignored += bool(lengths_ns[after].sum() >= CLEAR_IGNORED_NS)
     return ignored
 
 

@@ -24,6 +24,8 @@ DRAIN_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
 READY_SECONDS = 5.0
 MARK_SECONDS_MIN = 0.001
+#: Twilio discards what comes when more than ten minutes wait to be played (warning 31931).
+QUEUE_NS_MAX = 600 * NS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,9 @@ class Caller:
             peer.abort()
 
     def _media(self, now_ns: int, payload: bytes) -> None:
+        if self.playout.end_ns - now_ns > QUEUE_NS_MAX:
+            self.malformed("more than ten minutes of audio queued: discarded")
+            return
         self.record.media(now_ns, payload)
         start_ns = self.playout.media(now_ns, len(payload))
         if self.behaviour.listens:

@@ -4,8 +4,10 @@ The bytes do not survive decoding, two resamplings and encoding, so a received f
 sound. Two steps, both over a whole call at once, after the run:
 
 1. *Alignment.* The server's filters delay the audio by a constant that is no whole frame. The
-   loudest second received is cross-correlated with what had been sent by then; the peak's position
-   modulo a frame is that constant, to a fraction of a sample.
+   loudest second received is cross-correlated with what had been sent by then, each frame brought
+   to the same loudness: else a loud vowel outweighs all the rest, and a vowel resembles itself a
+   pitch period later. The peak's position modulo a frame is the constant, to a fraction of a
+   sample.
 2. *Identification.* The sent stream is shifted by the constant and cut into frames. Each received
    frame is compared with those of the last second before its arrival, in one matrix product for a
    run of frames; what is not found there is looked for in the last ``WIDE_FRAMES`` frames. A frame
@@ -153,11 +155,11 @@ def find_delay(reference: Reference, echo: Echo) -> int | None:
     None when nothing that was received resembles what was sent.
     """
     for row in _loudest(echo.received):
-        probe = echo.received[row : row + PROBE_FRAMES].ravel()
+        probe = unit_rows(echo.received[row : row + PROBE_FRAMES]).ravel()
         newest = int(echo.newest()[min(row + PROBE_FRAMES, len(echo.received)) - 1])
         oldest = max(0, newest - PROBE_BACK_FRAMES)
         rows = reference.rows(echo.offset + oldest, echo.offset + newest + 1)
-        steps = _peak(reference.samples[rows].ravel(), probe)
+        steps = _peak(unit_rows(reference.samples[rows]).ravel(), probe)
         if steps is not None:
             half: int = reference.frame_samples * STEPS_PER_SAMPLE // 2
             return (steps + half) % (2 * half) - half

@@ -37,6 +37,7 @@ class Playout:
         "_end_ns",
         "_marks",
         "cuts",
+        "gap_ends",
         "gaps_ns",
         "marks_dropped",
         "ns_per_byte",
@@ -50,6 +51,8 @@ class Playout:
         #: For each payload, in order: when it starts, and how many bytes of it are heard.
         self.starts = array("q")
         self.played = array("q")
+        #: Each gap: when it ended and how long it was.
+        self.gap_ends = array("q")
         self.gaps_ns = array("q")
         self.cuts = 0
         self.marks_dropped = 0
@@ -67,6 +70,7 @@ class Playout:
         end = self._end_ns
         start = max(now_ns, end)
         if not self._cut and GAP_NS_MIN <= start - end <= PAUSE_NS:
+            self.gap_ends.append(start)
             self.gaps_ns.append(start - end)
         self._cut = False
         self.starts.append(start)

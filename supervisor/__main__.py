@@ -56,7 +56,7 @@ _LOG_LEVELS = {
 _FLAGS = (
     ("--workers", "N", "workers"),
     ("--dsp-processes", "N", "dsp_processes"),
-    ("--host", "ADDRESS", "host"),
+    ("--host", "ADDRESS", "gateway_host"),
     ("--port", "N", "gateway_port"),
     ("--console-port", "N", "console_port"),
     ("--calls-per-worker", "N", "calls_per_worker"),
@@ -209,10 +209,11 @@ def _run(settings: Settings) -> int:
 
 def _open(settings: Settings, held: ExitStack) -> Resources:
     """Open everything, the likeliest mistake of an operator first; ``held`` closes it again."""
-    port, workers, arenas = settings.gateway_port, range(settings.workers), settings.workers + 1
+    host, port, arenas = settings.gateway_host, settings.gateway_port, settings.workers + 1
+    workers = range(settings.workers)
     try:
         held.enter_context(claim_name(port))
-        listeners = [held.enter_context(open_listener(settings.host, port)) for _ in workers]
+        listeners = [held.enter_context(open_listener(host, port)) for _ in workers]
         console = open_listener(settings.console_host, settings.console_port, reuse_port=False)
         held.enter_context(console)
         speech = None
@@ -424,7 +425,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
 
 
 def _where_to_call(settings: Settings) -> str:
-    host, console = _reachable(settings.host), _reachable(settings.console_host)
+    host, console = _reachable(settings.gateway_host), _reachable(settings.console_host)
     return (
         f"Ready. Call it: ws://{host}:{settings.gateway_port}/"
         f" - console: http://{console}:{settings.console_port}/"

@@ -8,6 +8,8 @@ one borrowed word or one wrong detection must not switch the receptionist's voic
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 LANGUAGES = ("en", "ar", "ru")
 FALLBACK = "en"
 
@@ -35,15 +37,23 @@ def normalise(hint: str) -> str:
 class ReplyLanguage:
     """One call's language: fixed by a hint, or following the caller."""
 
-    __slots__ = ("_candidate", "_decided", "_fixed", "_votes", "current")
+    __slots__ = ("_candidate", "_decided", "_fixed", "_spoken", "_votes", "current")
 
-    def __init__(self, hint: str, default: str = FALLBACK) -> None:
+    def __init__(
+        self, hint: str, default: str = FALLBACK, spoken: Collection[str] = LANGUAGES
+    ) -> None:
         hinted = normalise(hint)
         self.current = hinted or normalise(default) or FALLBACK
         self._fixed = bool(hinted)
         self._decided = self._fixed
         self._candidate = ""
         self._votes = 0
+        self._spoken = spoken
+
+    @property
+    def reply(self) -> str:
+        """The language to speak: the current one if there is a voice for it, else English."""
+        return self.current if self.current in self._spoken else FALLBACK
 
     @property
     def transcription_hint(self) -> str:

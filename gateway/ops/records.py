@@ -248,6 +248,7 @@ class RecordsSender:
     def _keep(self, packet: bytes, error: OSError) -> None:
         kept = self._queue.put(packet + b"\n")
         self.spooled += kept
+        self._row.count("records_spooled", kept)
         more = self._warnings.allow("kept" if kept else "lost", clock.now_ns())
         if more is not None:
             event = "record spooled" if kept else "record lost"

@@ -10,7 +10,6 @@ from gateway.errors import ProviderError
 from gateway.providers.base import Transcript
 
 
-
 class ScriptedSpeechToText:
     """Answers with the next line of a script; an exception in the script is raised.
 

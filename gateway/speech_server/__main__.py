@@ -53,23 +53,26 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Listen, say where, serve; exit status 0, 1 broken, 2 cannot work, 130 Ctrl-C."""
     arguments = _arguments(argv)
+    host, port = arguments.host, arguments.port
     try:
-        family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
-        address = (arguments.host, arguments.port)
-        listener = socket.create_server(address, family=family, backlog=LISTEN_BACKLOG)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
+        return _serve(listener, arguments.log_level)
     except (OSError, OverflowError) as error:
-        sys.stderr.write(f"cannot listen on {arguments.host} port {arguments.port}: {error}\n")
+        sys.stderr.write(f"cannot listen on {host} port {port}: {error}\n")
         return EXIT_CONFIG
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _serve(listener: socket.socket, log_level: str) -> int:
     host, port, *_ = listener.getsockname()
-    where = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
+    where = f"[{host}]:{port}" if listener.family == socket.AF_INET6 else f"{host}:{port}"
     sys.stdout.write(f"speech server: loading, then serving http://{where}/v1\n")
     sys.stdout.flush()
     row = Scoreboard([RowName("speech", 0)], arenas=0).row("speech", 0)
     alive_read, _alive_write = os.pipe()  # never closed: nobody else has to be alive
-    try:
-        return run(row, listener, alive_read, arguments.log_level)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    return run(row, listener, alive_read, log_level)
 
 
 if __name__ == "__main__":

@@ -67,8 +67,6 @@ FORM_BYTES_MAX = 64 * 1024
 JSON_BYTES_MAX = 128 * 1024
 INPUT_CHARS_MAX = 4096
 BODY_TIMEOUT_MS = 10_000
-#: A refused body is read on for this long, so that the client sees the refusal, not a reset.
-DISCARD_TIMEOUT_MS = 2_000
 RETRY_AFTER_S = 1
 
 CONNECTIONS_MAX = 4096
@@ -180,16 +178,8 @@ async def _pieces(request: Request, bytes_max: int) -> AsyncGenerator[bytes, Non
     async for piece in request.stream():
         length += len(piece)
         if length > bytes_max:
-            await _discard(request)
             raise ApiError(413, f"the body is larger than {bytes_max} bytes")
         yield piece
-
-
-async def _discard(request: Request) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DISCARD_TIMEOUT_MS / 1000):
-            async for _ in request.stream():
-                pass
 
 
 class _FormParser(MultiPartParser):
@@ -461,6 +451,7 @@ async def _serve(row: Row, listener: socket.socket, alive_fd: int) -> None:
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             engines = loading.result()
+            log.info("engines loaded", voices=[s.voice.info.name for s in engines.speakers])
             server = _Server(server_config(engines), row.ready)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -13,11 +13,13 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from loadtest import mulaw
 from loadtest.clips import load_clips
@@ -28,7 +30,7 @@ SPEECH_RMS = 200.0
 TAPS = 47
 #: Faults happen around this frame, one second into the call.
 AT = 50
-STALL_SECONDS = 0.5
+STALL_SECONDS = 0.8
 LEAD_SECONDS = 0.1
 
 
@@ -118,7 +120,7 @@ def echo_fault(name: str) -> Fault:
     if name == "reorder":
         return Held(after=1)
     if name == "delay":
-        return Held(after=25)
+        return Held(after=40)
     simple: dict[str, Fault] = {
         "": honest,
         "drop": drop,
@@ -256,7 +258,8 @@ class Server:
         async def send(kind: str, **body: str) -> None:
             await socket.send(json.dumps({"type": kind, "callId": call_id, **body}))
 
-        await send("ready")
+        if init.get("fault") != "deaf":
+            await send("ready")
         for role in ("caller", "assistant"):
             await send("transcript", role=role, text=f"{role} in {init['languageHint']}")
         async for text in socket:
@@ -274,9 +277,19 @@ def speech() -> bytes:
     return mulaw.encode((clip.samples[: 55 * 160] * 32000).astype(np.int16))
 
 
+def refuse_when_asked(socket: ServerConnection, request: Request) -> Response | None:
+    """A gateway that is full, on a path of its own."""
+    if request.path == "/full":
+        return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "full")
+    return None
+
+
 @asynccontextmanager
 async def running_server() -> AsyncIterator[Server]:
     server = Server()
-    async with serve(server.handle, "127.0.0.1", 0, compression=None) as listening:
+    listen = serve(
+        server.handle, "127.0.0.1", 0, compression=None, process_request=refuse_when_asked
+    )
+    async with listen as listening:
         server.port = next(iter(listening.sockets)).getsockname()[1]
         yield server

@@ -182,6 +182,20 @@ def test_mistakes_are_counted_and_the_call_goes_on() -> None:
     in_a_loop(body)
 
 
+def test_a_carrier_does_not_queue_more_than_ten_minutes() -> None:
+    async def body() -> None:
+        call = Call()
+        call.caller.opened(call.peer)
+        for _ in range(13):
+            call.hears_audio(b"\x20" * 8000 * 50)
+        assert call.caller.record.malformed == 0
+        call.hears_audio(b"\x20" * 160)
+        assert call.caller.record.malformed == 1
+        assert len(call.caller.record.audio) == 13 * 8000 * 50
+
+    in_a_loop(body)
+
+
 def test_the_plain_wire_waits_until_the_server_is_ready() -> None:
     async def body() -> None:
         call = Call(PLAIN)

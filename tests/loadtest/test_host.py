@@ -10,7 +10,16 @@ import psutil
 import pytest
 
 from loadtest.errors import UsageError
-from loadtest.host import SAMPLE_NS, ServerWatch, TreeMeter, host_facts, library_versions
+from loadtest.host import (
+    SAMPLE_NS,
+    ServerCost,
+    ServerUsage,
+    ServerWatch,
+    TreeMeter,
+    host_facts,
+    library_versions,
+    server_cost,
+)
 
 BURN = "import time\nwhile time.process_time() < 0.1: pass\n"
 CHILD = BURN + "print('burnt', flush=True)\ninput()\n"
@@ -94,3 +103,13 @@ def test_the_machine_has_a_name() -> None:
     assert facts.keys() == {"cpu", "cores", "kernel", "python"}
     assert all(facts.values())
     assert set(library_versions()) >= {"numpy", "picows", "uvloop"}
+
+
+def test_the_cost_of_a_server() -> None:
+    cost = server_cost(ServerUsage(5.0, 60.0, 100.0, 3), calls=400, call_seconds=4000)
+    assert cost == ServerCost(1.25, 800.0, 100.0, 0.1, 3)
+
+
+def test_a_server_that_cannot_be_read_has_no_cost() -> None:
+    cost = server_cost(ServerUsage(0.0, None, None, 0), calls=1, call_seconds=0)
+    assert cost == ServerCost(None, None, None, None, 0)

@@ -101,6 +101,7 @@ def test_a_gap_is_a_hole_within_an_utterance() -> None:
     playout.media(playout.end_ns + ms(80), 20)
     playout.media(playout.end_ns + PAUSE_NS + 1, 20)  # another utterance
     assert list(playout.gaps_ns) == [ms(80)]
+    assert list(playout.gap_ends) == [playout.starts[3]]
 
 
 def test_what_follows_a_clear_is_no_gap() -> None:

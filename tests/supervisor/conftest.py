@@ -10,6 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,13 +114,9 @@ class RunningTree:
 
     def destroy(self) -> None:
         """Leave nothing behind, whatever the test did."""
-        pids = self.pids()
-        if self._status is None and not self._is_over():
-            os.kill(self.pid, signal.SIGKILL)
-            self.end()
-        for pid in pids | self.pids():
-            if is_running(pid):
-                os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # the group is empty
+            os.killpg(self.pid, signal.SIGKILL)
+        self.end()
 
     def _is_over(self) -> bool:
         pid, status = os.waitpid(self.pid, os.WNOHANG)

@@ -49,10 +49,11 @@ function showNotes(notes) {
 function showChildren(children) {
   const sum = (name, kind) => children
     .filter((child) => !kind || child.kind === kind)
-    .reduce((total, child) => total + (child[name] ?? 0), 0);
+    .reduce((total, child) => total + child[name], 0);
   setText(byId("calls"), String(sum("calls", "worker")));
   setText(byId("capacity"), String(sum("capacity", "worker")));
-  setText(byId("memory"), `${Math.round(sum("rss_mb"))} MB`);
+  const ready = children.filter((child) => child.state === "ready").length;
+  setText(byId("ready"), `${ready} of ${children.length}`);
   setText(byId("restarts"), String(sum("restarts")));
   setList("children", children, childRow);
 }

@@ -225,6 +225,17 @@ def test_nothing_personal_or_secret_is_logged(console: Console) -> None:
         assert canary not in log
 
 
+def test_a_secret_within_another_text_is_not_logged(console: Console) -> None:
+    key = "sk-canary-123456"
+    console.data_dir = console.data_dir.with_name(key)
+    console.data_dir.write_text("a file where the folder should be")
+    console.start(openai_api_key=key)
+    until(lambda: "cannot be used" in console.get("/readyz").body.decode())
+    log = console.stop()
+    assert "cannot be used" in log
+    assert key not in log
+
+
 def test_what_cannot_work_is_said_and_ends_it(console: Console) -> None:
     console.start(console.alive[0])
     status, log = console.wait()

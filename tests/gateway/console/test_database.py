@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -28,6 +29,25 @@ def test_a_fault_is_told_and_the_next_use_tries_again(tmp_path: Path) -> None:
         await database.use(lambda store: store.write([RECORD]))
         assert database.fault == ""
         assert len(await database.use(lambda store: store.calls(1))) == 1
+        await database.close()
+
+    asyncio.run(run())
+
+
+def test_after_a_failure_the_file_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+
+    def fail(_: RecordsStore) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    async def run() -> None:
+        database = Database(path)
+        await database.use(lambda store: store.write([RECORD]))
+        with pytest.raises(StoreUnavailableError, match="malformed"):
+            await database.use(fail)
+        path.unlink()
+        await database.use(lambda store: store.write([RECORD]))
+        assert path.exists()
         await database.close()
 
     asyncio.run(run())

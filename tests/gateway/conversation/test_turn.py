@@ -44,16 +44,18 @@ def test_a_goodbye_is_never_cut(events: list[Event]) -> None:
 
 def test_a_whole_exchange() -> None:
     turn = Turn()
-    assert turn.on(Event.REPLY_AUDIBLE) == ()
-    assert turn.on(Event.SPEECH_STARTED) == ()
-    assert turn.state is State.ASSISTANT, "an onset alone does not take the turn"
-    assert turn.on(Event.SPEECH_HELD) == (Action.CUT,)
-    assert turn.on(Event.SPEECH_ENDED) == (Action.TRANSCRIBE,)
-    assert turn.on(Event.SPEECH_STARTED) == (Action.UNTRANSCRIBE,)
-    assert turn.on(Event.SPEECH_ENDED) == (Action.TRANSCRIBE,)
-    assert turn.on(Event.TRANSCRIPT) == (Action.RESPOND,)
-    assert turn.on(Event.REPLY_AUDIBLE) == ()
-    assert turn.on(Event.GOODBYE) == ()
-    assert turn.on(Event.SPEECH_HELD) == ()
-    assert turn.on(Event.REPLY_HEARD) == (Action.HANG_UP,)
-    assert turn.state is State.ENDED
+    steps: list[tuple[Event, tuple[Action, ...], State]] = [
+        (Event.REPLY_AUDIBLE, (), State.ASSISTANT),
+        (Event.SPEECH_STARTED, (), State.ASSISTANT),  # an onset alone does not take the turn
+        (Event.SPEECH_HELD, (Action.CUT,), State.CALLER),
+        (Event.SPEECH_ENDED, (Action.TRANSCRIBE,), State.TRANSCRIBING),
+        (Event.SPEECH_STARTED, (Action.UNTRANSCRIBE,), State.CALLER),
+        (Event.SPEECH_ENDED, (Action.TRANSCRIBE,), State.TRANSCRIBING),
+        (Event.TRANSCRIPT, (Action.RESPOND,), State.RESPONDING),
+        (Event.REPLY_AUDIBLE, (), State.ASSISTANT),
+        (Event.GOODBYE, (), State.CLOSING),
+        (Event.SPEECH_HELD, (), State.CLOSING),
+        (Event.REPLY_HEARD, (Action.HANG_UP,), State.ENDED),
+    ]
+    for event, actions, state in steps:
+        assert (turn.on(event), turn.state) == (actions, state)

@@ -230,8 +230,17 @@ def test_who_waited_for_the_lock_of_a_deleted_file_opens_the_path_again(tmp_path
     path = tmp_path / "spool-0.jsonl"
     path.write_bytes(b"imported\n")
     with locked_file(path, os.O_RDONLY):
+        inode = path.stat().st_ino
         waiter = threading.Thread(target=append_spool, args=(path, [b"new\n"]))
         waiter.start()
+        while not _is_waited_for(inode):
+            pass
         path.unlink()
     waiter.join()
     assert path.read_bytes() == b"new\n"
+
+
+def _is_waited_for(inode: int) -> bool:
+    """Whether somebody is blocked on the file's lock; see proc_locks(5)."""
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any("->" in lock and f":{inode} " in lock for lock in locks)

@@ -25,6 +25,7 @@ def wrapped(inner: str) -> st.SearchStrategy[object]:
             st.lists(below, min_size=1, max_size=3)
             | st.dictionaries(st.text(max_size=8), below, min_size=1, max_size=3)
             | st.tuples(below, plain)
+            | st.builds(lambda value: {inner: value}, below)
         ),
         max_leaves=5,
     )

@@ -102,6 +102,26 @@ def test_order_and_repetition_do_not_matter(
         store.close()
 
 
+@given(
+    st.permutations(
+        numbered(
+            CallStarted("CA1", 1, "MZ1"),
+            CallEnded("CA1", 2, "moved", 1),
+            CallStarted("CA1", 3, "MZ2"),
+            CallEnded("CA1", 4, "stop", 1),
+        )
+    )
+)
+def test_the_first_start_and_the_last_end_hold_in_any_order(records: list[Record]) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        store = RecordsStore(Path(folder) / "records.db")
+        store.write(records)
+        (call,) = store.calls(1)
+        assert (call.stream_id, call.end_reason) == ("MZ2", "stop")
+        assert (call.started_at_ms, call.ended_at_ms) == (1, 4)
+        store.close()
+
+
 def test_a_resumed_call_runs_again_until_its_next_end(store: RecordsStore) -> None:
     store.write(CALL)
     store.write([Record(200, CallStarted("CA1", 6_000, "MZ2"))])

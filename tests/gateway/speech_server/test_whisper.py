@@ -13,9 +13,12 @@ from typing import NamedTuple
 import httpx2
 import numpy as np
 import pytest
+import soxr  # type: ignore[import-untyped] # has no py.typed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audio import g711
+from audio.format import Encoding
 from gateway.errors import ConfigurationError
 from gateway.speech_server import whisper
 from gateway.speech_server.engines import AudioError
@@ -286,6 +289,12 @@ def test_damaged_or_missing_weights_are_refused(tmp_path: Path) -> None:
         whisper.joined_model(parts, digest)
 
 
+def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whisper, "MODEL_PARTS", (("nowhere", "model.bin.part1"),))
+    with pytest.raises(ConfigurationError, match=r"\(no nowhere\): run `make setup`"):
+        whisper.model_parts()
+
+
 # Hearing
 
 
@@ -302,22 +311,13 @@ def clips(language: str) -> Iterator[Clip]:
                 yield Clip(row["path"], language, row["text"])
 
 
-def mulaw_round_trip(samples: Samples) -> Samples:
-    """Through G.711 mu-law, continuous form (ITU-T G.711 is its 8-bit approximation)."""
-    mu = 255.0
-    bent = np.sign(samples) * np.log1p(mu * np.abs(samples)) / np.log1p(mu)
-    bent = np.round(bent * 127) / 127
-    back: Samples = np.sign(bent) * np.expm1(np.abs(bent) * np.log1p(mu)) / mu
-    return back.astype(np.float32)
-
-
 def by_phone(path: str) -> bytes:
-    """A clip as a WAV of 8 kHz after mu-law."""
-    import soxr  # type: ignore[import-untyped] # has no py.typed
-
+    """A clip as a WAV of 8 kHz that went through mu-law."""
     samples = whisper.read_wav((CLIPS / path).read_bytes())
-    narrow: Samples = soxr.resample(samples, RATE, 8_000, "HQ")
-    return wav(pcm16(mulaw_round_trip(np.clip(narrow, -1, 1))), rate=8_000)
+    narrow = soxr.resample(samples, RATE, 8_000, "HQ")
+    linear = np.frombuffer(pcm16(np.clip(narrow, -1, 1)), np.int16)
+    heard = g711.decode(Encoding.MULAW, g711.encode(Encoding.MULAW, linear))
+    return wav(heard.tobytes(), rate=8_000)
 
 
 _SPELLINGS = {"mr": "mister", "10": "ten", "7": "seven", "8": "eight", "4": "four"}
@@ -394,9 +394,10 @@ def test_a_pre_roll_of_silence_loses_no_word(speech_url: str) -> None:
 
 @pytest.mark.speech
 def test_more_than_thirty_seconds_are_heard_to_the_end(speech_url: str) -> None:
-    clip = whisper.read_wav((CLIPS / "en/ast-conf-getconfno.wav").read_bytes())
-    pause = np.zeros(RATE * 3, np.float32)
-    heard = transcribe(speech_url, wav(pcm16(np.concatenate([clip, pause] * 6))), "en")
-    assert heard["duration"] == pytest.approx(6 * (len(clip) / RATE + 3), abs=0.01)
+    spoken = [clip for clip in clips("en") if "cards" not in clip.path]
+    audio = np.concatenate([whisper.read_wav((CLIPS / clip.path).read_bytes()) for clip in spoken])
+    heard = transcribe(speech_url, wav(pcm16(audio)), "en")
+    assert heard["duration"] == pytest.approx(len(audio) / RATE)
     assert len(list(heard["segments"])) == 2  # type: ignore[call-overload]
-    assert str(heard["text"]).lower().count("conference number") >= 5
+    said = words(" ".join(clip.text for clip in spoken))
+    assert word_errors(said, words(str(heard["text"]))) / len(said) <= 0.15

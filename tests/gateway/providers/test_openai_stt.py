@@ -1,0 +1,258 @@
+"""Speech to text over real HTTP: what is asked, what is understood, what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import wave
+from collections.abc import Callable, Coroutine
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import ConfigurationError, ProviderError
+from gateway.providers import openai_stt
+from gateway.providers.base import SpeechToText, Transcript
+from gateway.providers.openai_stt import OpenAISpeechToText
+from tests.gateway.providers.stand_in import (
+    Answer,
+    StandIn,
+    answer,
+    raw,
+    silence,
+    standing_in,
+)
+
+KEY = "sk-very-secret-0123456789"
+PCM = b"\x01\x00\x02\x00" * 800
+HEARD = b'{"text": " Hello. ", "language": "English", "duration": 1.0}'
+
+
+def ask(
+    check: Callable[[OpenAISpeechToText, StandIn], Coroutine[None, None, None]],
+    *answers: Answer,
+    timeout_ms: int = 10_000,
+) -> None:
+    async def go() -> None:
+        async with standing_in(*answers) as server:
+            provider = OpenAISpeechToText(
+                base_url=server.url, api_key=KEY, model="whisper-base", timeout_ms=timeout_ms
+            )
+            try:
+                await check(provider, server)
+            finally:
+                await provider.aclose()
+
+    asyncio.run(go())
+
+
+def test_it_is_a_speech_to_text() -> None:
+    provider: SpeechToText = OpenAISpeechToText(base_url="http://x/v1", api_key="", model="m")
+    asyncio.run(provider.aclose())
+
+
+def test_without_a_language_the_server_is_asked_for_it() -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        assert await provider.transcribe(PCM, "") == Transcript("Hello.", "en")
+        head, body = server.asked[0]
+        assert head.startswith(b"POST /v1/audio/transcriptions HTTP/1.1\r\n")
+        assert f"authorization: bearer {KEY}".encode() in head.lower()
+        assert b'name="language"' not in body
+        assert b"verbose_json" in body
+        assert b"whisper-base" in body
+        begin = body.index(b"RIFF")
+        with wave.open(BytesIO(body[begin:])) as sent:
+            assert (sent.getnchannels(), sent.getsampwidth(), sent.getframerate()) == (1, 2, 16_000)
+            assert sent.readframes(10_000) == PCM
+
+    ask(check, answer(200, HEARD))
+
+
+def test_a_known_language_is_told_and_kept() -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        assert await provider.transcribe(PCM, "ru") == Transcript("Hello.", "ru")
+        body = server.asked[0][1]
+        assert b'name="language"\r\n\r\nru\r\n' in body
+        assert b"verbose_json" not in body
+
+    ask(check, answer(200, HEARD))
+
+
+REFUSED_FORMAT = (
+    b'{"error": {"message": "response_format \'verbose_json\' is not compatible",'
+    b' "type": "invalid_request_error", "param": "response_format", "code": null}}'
+)
+
+
+def test_a_server_without_the_long_format_is_asked_for_it_once() -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        for _ in range(2):
+            assert await provider.transcribe(PCM, "") == Transcript("Hi", "")
+        long = [b"verbose_json" in body for _, body in server.asked]
+        assert long == [True, False, False]
+
+    ok = answer(200, b'{"text": "Hi"}')
+    ask(check, answer(400, REFUSED_FORMAT), ok, ok)
+
+
+def test_another_refusal_is_no_reason_to_ask_again() -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        with pytest.raises(ProviderError, match="status 400"):
+            await provider.transcribe(PCM, "")
+        assert len(server.asked) == 1
+
+    ask(check, answer(400, b'{"error": {"message": "bad audio", "param": "file"}}'))
+
+
+@pytest.mark.parametrize(
+    ("body", "language", "expected"),
+    [
+        (b'{"text": "Hi"}', "", Transcript("Hi", "")),
+        (b'{"text": ""}', "", Transcript("", "")),
+        (b'{"text": "Hi", "language": "russian"}', "", Transcript("Hi", "ru")),
+        (b'{"text": "Hi", "language": "AR"}', "", Transcript("Hi", "ar")),
+        (b'{"text": "Hi", "language": "german"}', "", Transcript("Hi", "")),
+        (b'{"text": "Hi", "language": null}', "", Transcript("Hi", "")),
+        (b'{"text": "Hi", "language": ["en"]}', "", Transcript("Hi", "")),
+        (b'{"text": "Hi", "language": "english"}', "ru", Transcript("Hi", "ru")),
+        (b'{"text": "Hi", "segments": 5, "more": {}}', "en", Transcript("Hi", "en")),
+    ],
+)
+def test_answers_are_read_tolerantly(body: bytes, language: str, expected: Transcript) -> None:
+    assert openai_stt.parse(body, language) == expected
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"text": null}', b'"Hi"'])
+def test_an_answer_without_a_text_is_an_error(body: bytes) -> None:
+    with pytest.raises(ProviderError, match="speech-to-text"):
+        openai_stt.parse(body, "")
+
+
+@given(st.binary(max_size=50))
+def test_any_bytes_are_a_transcript_or_a_provider_error(body: bytes) -> None:
+    try:
+        transcript = openai_stt.parse(body, "")
+    except ProviderError:
+        return
+    assert transcript.language in {"", "en", "ru", "ar"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "says", "retryable"),
+    [
+        (answer(400, b"{}"), "refused with status 400", False),
+        (answer(401, b'{"error": {"message": "bad key %s"}}' % KEY.encode()), "status 401", False),
+        (answer(404, b"", "text/plain"), "status 404", False),
+        (answer(413, b"<html>", "text/html"), "status 413", False),
+        (answer(429, b"{}"), "status 429", True),
+        (answer(500, b"not json"), "status 500", True),
+        (answer(503, b"{}"), "status 503", True),
+        (raw(b"HTTP/1.1 307 X\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"), "status 307", False),
+        (answer(200, b"<html>", "text/html"), "not JSON", False),
+        (answer(200, b"[]"), "no text", False),
+        (raw(b"", close=True), "connection failed", True),
+        (raw(b"SSH-2.0-x\r\n", close=True), "connection failed", True),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", close=True), "failed", True),
+    ],
+)
+def test_what_goes_wrong_is_a_provider_error(reply: Answer, says: str, *, retryable: bool) -> None:
+    async def check(provider: OpenAISpeechToText, _: StandIn) -> None:
+        with pytest.raises(ProviderError, match=says) as raised:
+            await provider.transcribe(PCM, "en")
+        assert raised.value.retryable is retryable
+        assert KEY not in str(raised.value)
+
+    ask(check, reply)
+
+
+def test_a_server_that_does_not_answer_is_given_up() -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        with pytest.raises(ProviderError, match="no answer in time") as raised:
+            await provider.transcribe(PCM, "en")
+        assert raised.value.retryable
+        await asyncio.wait_for(server.left.wait(), 20)
+
+    ask(check, silence, timeout_ms=100)
+
+
+def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
+    async def check() -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+            provider = OpenAISpeechToText(base_url=url, api_key="", model="m")
+            with pytest.raises(ProviderError, match="connection failed") as raised:
+                await provider.transcribe(PCM, "en")
+            assert raised.value.retryable
+            await provider.aclose()
+
+    asyncio.run(check())
+
+
+def test_a_cancelled_request_is_closed() -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        asking = asyncio.create_task(provider.transcribe(PCM, "en"))
+        await asyncio.wait_for(server.arrived.wait(), 20)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.wait_for(server.left.wait(), 20)
+
+    ask(check, silence)
+
+
+def test_one_connection_serves_many_requests_and_is_closed_with_the_provider() -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        for _ in range(3):
+            await provider.transcribe(PCM, "en")
+        assert server.connections == 1
+        assert not server.left.is_set()
+        await provider.aclose()
+        await asyncio.wait_for(server.left.wait(), 20)
+        gc.collect()  # a transport left open would warn, and warnings are errors
+
+    ask(check, *[answer(200, HEARD)] * 3)
+
+
+@pytest.mark.parametrize(
+    ("url", "loopback"),
+    [
+        ("http://127.0.0.1:80/v1", True),
+        ("http://127.8.8.8/v1", True),
+        ("http://[::1]:80/v1", True),
+        ("http://localhost:80/v1", True),
+        ("https://api.openai.com/v1", False),
+        ("http://10.0.0.1/v1", False),
+        ("http://localhost.example.org/v1", False),
+    ],
+)
+def test_loopback_is_recognised(url: str, *, loopback: bool) -> None:
+    assert openai_stt.is_loopback(url) is loopback
+
+
+def test_a_proxy_of_the_environment_is_not_for_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+
+    async def check(provider: OpenAISpeechToText, _: StandIn) -> None:
+        assert (await provider.transcribe(PCM, "en")).text == "Hello."
+
+    ask(check, answer(200, HEARD))
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "says"),
+    [
+        ("http://[::1/v1", "", "is not a URL"),
+        ("http://127.0.0.1:port/v1", "", "is not a URL"),
+        ("http://127.0.0.1/v1", "ключ", "characters that no key has"),
+        ("http://127.0.0.1/v1", "sk-1\r\nX: y", "characters that no key has"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_early(url: str, key: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as raised:
+        OpenAISpeechToText(base_url=url, api_key=key, model="m")
+    assert not key or key not in str(raised.value)

@@ -1,0 +1,227 @@
+"""Text to speech over real HTTP: the stream, its deadlines, its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import ProviderError
+from gateway.providers.base import TextToSpeech
+from gateway.providers.openai_tts import OpenAITextToSpeech, check_type, whole_samples
+from tests.gateway.providers.stand_in import (
+    CHUNKED,
+    CHUNKS_END,
+    Answer,
+    StandIn,
+    answer,
+    chunk,
+    raw,
+    silence,
+    standing_in,
+)
+
+KEY = "sk-very-secret-0123456789"
+LONG_MS = 20_000
+SHORT_MS = 100
+
+
+def speak(
+    check: Callable[[OpenAITextToSpeech, StandIn], Coroutine[None, None, None]],
+    *answers: Answer,
+    voice: str = "",
+    first_ms: int = LONG_MS,
+    next_ms: int = LONG_MS,
+) -> None:
+    async def go() -> None:
+        async with standing_in(*answers) as server:
+            provider = OpenAITextToSpeech(
+                base_url=server.url,
+                api_key=KEY,
+                model="local",
+                voice=voice,
+                first_audio_timeout_ms=first_ms,
+                next_audio_timeout_ms=next_ms,
+            )
+            try:
+                await check(provider, server)
+            finally:
+                await provider.aclose()
+
+    asyncio.run(go())
+
+
+async def collected(stream: AsyncIterator[bytes]) -> list[bytes]:
+    return [piece async for piece in stream]
+
+
+def test_it_is_a_text_to_speech() -> None:
+    provider: TextToSpeech = OpenAITextToSpeech(
+        base_url="http://x/v1", api_key="", model="m", voice=""
+    )
+    asyncio.run(provider.aclose())
+
+
+@given(st.lists(st.binary(max_size=9), max_size=12))
+def test_samples_stay_whole_however_the_bytes_are_cut(pieces: list[bytes]) -> None:
+    async def source() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    made = asyncio.run(collected(whole_samples(source())))
+    sent = b"".join(pieces)
+    assert b"".join(made) == sent[: len(sent) // 2 * 2]
+    assert all(piece and len(piece) % 2 == 0 for piece in made)
+
+
+@pytest.mark.parametrize(("voice", "sent"), [("", "ru"), ("alloy", "alloy")])
+def test_what_is_asked(voice: str, sent: str) -> None:
+    async def check(provider: OpenAITextToSpeech, server: StandIn) -> None:
+        assert b"".join(await collected(provider.speak("Привет.", "ru"))) == b"\x01\x02"
+        head, body = server.asked[0]
+        assert head.startswith(b"POST /v1/audio/speech HTTP/1.1\r\n")
+        assert orjson.loads(body) == {
+            "model": "local",
+            "voice": sent,
+            "input": "Привет.",
+            "response_format": "pcm",
+        }
+
+    speak(check, answer(200, b"\x01\x02", "audio/pcm"), voice=voice)
+
+
+def test_audio_arrives_as_it_is_made_in_whole_samples() -> None:
+    async def in_odd_pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        writer.write(CHUNKED + chunk(b"abc"))
+        await writer.drain()
+        await asyncio.wait_for(first_heard.wait(), 20)
+        writer.write(chunk(b"d") + chunk(b"efghi") + CHUNKS_END)
+
+    async def check(provider: OpenAITextToSpeech, _: StandIn) -> None:
+        stream = provider.speak("Hello.", "en")
+        assert await anext(stream) == b"ab"
+        first_heard.set()
+        assert b"".join(await collected(stream)) == b"cdefgh"
+
+    first_heard = asyncio.Event()
+    speak(check, in_odd_pieces)
+
+
+def test_nothing_to_say_is_an_empty_stream() -> None:
+    async def check(provider: OpenAITextToSpeech, _: StandIn) -> None:
+        assert await collected(provider.speak("...", "en")) == []
+
+    speak(check, answer(200, b"", "audio/pcm"))
+
+
+def test_who_stops_listening_closes_the_request() -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        writer.write(CHUNKED)
+        while not writer.is_closing():
+            writer.write(chunk(bytes(4096)))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async def check(provider: OpenAITextToSpeech, server: StandIn) -> None:
+        async with aclosing(provider.speak("Hello.", "en")) as stream:
+            assert await anext(stream)
+        await asyncio.wait_for(server.left.wait(), 20)
+
+    speak(check, endless)
+
+
+def test_a_slow_listener_does_not_run_into_the_deadlines() -> None:
+    async def check(provider: OpenAITextToSpeech, _: StandIn) -> None:
+        heard = b""
+        async for piece in provider.speak("Hello.", "en"):
+            heard += piece
+            if len(heard) == len(piece):
+                await asyncio.sleep(0.7)
+        assert len(heard) == 400_000
+
+    data = CHUNKED + b"".join(chunk(bytes(4_000)) for _ in range(100)) + CHUNKS_END
+    speak(check, raw(data), next_ms=500)
+
+
+@pytest.mark.parametrize(
+    ("begin", "first_ms", "next_ms", "heard"),
+    [
+        (b"", SHORT_MS, LONG_MS, 0),
+        (CHUNKED, SHORT_MS, LONG_MS, 0),
+        (CHUNKED + chunk(b"a"), SHORT_MS, LONG_MS, 0),
+        (CHUNKED + chunk(b"ab"), LONG_MS, SHORT_MS, 2),
+    ],
+)
+def test_deadlines(begin: bytes, first_ms: int, next_ms: int, heard: int) -> None:
+    async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(begin)
+        await silence(reader, writer)
+
+    async def check(provider: OpenAITextToSpeech, server: StandIn) -> None:
+        stream = provider.speak("Hello.", "en")
+        if heard:
+            assert len(await anext(stream)) == heard
+        with pytest.raises(ProviderError, match="text-to-speech: no answer in time") as raised:
+            await anext(stream)
+        assert raised.value.retryable
+        await asyncio.wait_for(server.left.wait(), 20)
+
+    speak(check, stuck, first_ms=first_ms, next_ms=next_ms)
+
+
+@pytest.mark.parametrize(
+    ("reply", "says", "retryable"),
+    [
+        (answer(400, b'{"error": {"message": "unknown voice"}}'), "refused with status 400", False),
+        (answer(401, b'{"error": {"message": "key %s"}}' % KEY.encode()), "status 401", False),
+        (answer(503, b"{}"), "status 503", True),
+        (answer(200, b"{}", "application/json"), "answered with application/json", False),
+        (answer(200, b"ID3", "audio/mpeg"), "answered with audio/mpeg, not PCM", False),
+        (raw(b"", close=True), "connection failed", True),
+        (raw(CHUNKED + chunk(b"ab"), close=True), "connection failed", True),
+        (raw(CHUNKED + b"zz\r\n", close=True), "connection failed", True),
+    ],
+)
+def test_what_goes_wrong_is_a_provider_error(reply: Answer, says: str, *, retryable: bool) -> None:
+    async def check(provider: OpenAITextToSpeech, _: StandIn) -> None:
+        with pytest.raises(ProviderError, match=says) as raised:
+            await collected(provider.speak("Hello.", "en"))
+        assert raised.value.retryable is retryable
+        assert KEY not in str(raised.value)
+
+    speak(check, reply)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["audio/pcm", "application/octet-stream", "audio/L16; rate=24000", "audio/wav", ""],
+)
+def test_names_of_pcm_are_taken(content_type: str) -> None:
+    check_type(content_type)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/html", "Application/JSON", "audio/mpeg", "audio/ogg"]
+)
+def test_what_is_not_pcm_is_not_played(content_type: str) -> None:
+    with pytest.raises(ProviderError, match="not PCM"):
+        check_type(content_type)
+
+
+def test_provider_errors_of_a_cancelled_call_do_not_hide_the_cancelling() -> None:
+    async def check(provider: OpenAITextToSpeech, server: StandIn) -> None:
+        listening = asyncio.create_task(collected(provider.speak("Hello.", "en")))
+        await asyncio.wait_for(server.arrived.wait(), 20)
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
+        await asyncio.wait_for(server.left.wait(), 20)
+
+    speak(check, silence)
