@@ -80,8 +80,7 @@ class Peer(WSListener):
         elif kind in _TEXT_LIKE:
             self._fragment(frame)
         elif kind is WSMsgType.CLOSE:
-            code = frame.get_close_code()
-            self._reason = f"closed with {code.value if hasattr(code, 'value') else code}"
+            self._reason = _close_reason(frame.get_payload_as_bytes())
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
         elif kind is WSMsgType.BINARY:
@@ -155,6 +154,14 @@ async def connect(url: str, headers: Sequence[tuple[str, str]], sink: Sink) -> P
     if listener is None:  # picows tells nothing else when the server hangs up during the handshake
         raise ConnectError("the server hung up during the handshake", reachable=True)
     return peer
+
+
+def _close_reason(payload: bytes) -> str:
+    """The server's code and words (RFC 6455, 5.5.1)."""
+    if len(payload) < 2:
+        return "closed without a code"
+    code, words = int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace")
+    return f"closed with {code}: {words}" if words else f"closed with {code}"
 
 
 def _reason(error: OSError) -> str:

@@ -58,7 +58,9 @@ class OpenAITextToSpeech:
                         response_format="pcm",
                     )
                 )
-                check_type(answer.headers.get("content-type", ""))
+                content_type = answer.headers.get("content-type", "")
+                if not may_be_pcm(content_type):
+                    raise ProviderError(f"text-to-speech: {content_type[:40]} is not PCM")
                 chunks = await stack.enter_async_context(
                     aclosing(whole_samples(answer.iter_bytes()))
                 )
@@ -73,10 +75,9 @@ class OpenAITextToSpeech:
         await self._client.close()
 
 
-def check_type(content_type: str) -> None:
-    """Refuse what cannot be PCM; played as such it would be noise. Raises ``ProviderError``."""
-    if any(word in content_type.lower() for word in _NOT_PCM):
-        raise ProviderError(f"text-to-speech: answered with {content_type[:40]}, not PCM")
+def may_be_pcm(content_type: str) -> bool:
+    """Whether an answer of this type can be played: another, played as PCM, would be noise."""
+    return not any(word in content_type.lower() for word in _NOT_PCM)
 
 
 async def whole_samples(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -83,16 +83,22 @@ def noise(dbfs: float) -> Background:
 
 def hold_music(rng: np.random.Generator, samples: int, rate: int) -> Floats:
     """Four plucked notes a second at -25 dBFS."""
-    out = np.zeros(samples)
-    note = np.arange(rate // 2) / rate
-    for start in range(0, samples, rate // 4):
-        pitch = 220 * 2 ** (rng.integers(0, 24) / 12)
-        length = min(len(note), samples - start)
-        for overtone in range(1, 6):
-            tone = np.sin(2 * np.pi * pitch * overtone * note) / overtone * np.exp(-4 * note)
-            out[start : start + length] += tone[:length]
-    loudness = amplitude(-25) / max(float(out.std()), 1e-9)
-    return (out * loudness).astype(np.float32)
+    beat = rate // 4
+    out = np.zeros(samples + 2 * beat, np.float32)
+    for start in range(0, samples, beat):
+        out[start : start + 2 * beat] += plucked(int(rng.integers(24)), rate)
+    return out[:samples] * np.float32(amplitude(-25) / max(float(out.std()), 1e-9))
+
+
+@cache
+def plucked(semitones: int, rate: int) -> Floats:
+    """Half a second of a string, so many semitones above 220 Hz."""
+    seconds = np.arange(rate // 2) / rate
+    pitch = 220 * 2 ** (semitones / 12)
+    string = np.zeros(len(seconds))
+    for overtone in range(1, 6):
+        string += np.sin(2 * np.pi * pitch * overtone * seconds) / overtone
+    return (string * np.exp(-4 * seconds)).astype(np.float32)
 
 
 @dataclass(frozen=True)

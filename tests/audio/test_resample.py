@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -136,6 +136,7 @@ def test_no_drift_in_ten_minutes(path: Path) -> None:
 
 
 @EVERY_FILTER
+@settings(max_examples=20)
 @given(rows=st.integers(1, 130), data=st.data())
 def test_rows_do_not_depend_on_their_company(path: Path, rows: int, data: st.DataObject) -> None:
     resampler = Resampler.make(*path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -45,7 +46,8 @@ def test_late_signals_are_ignored() -> None:
 def test_signal_that_is_held_back_arrives_afterwards() -> None:
     with SignalInbox() as inbox:
         with held_back():
-            os.kill(os.getpid(), signal.SIGINT)
+            # To this thread: other tests may have left threads that do not hold it back.
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             assert inbox.read() == []
         assert inbox.read() == [signal.SIGINT]
 

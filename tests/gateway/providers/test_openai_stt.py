@@ -32,7 +32,7 @@ HEARD = b'{"text": " Hello. ", "language": "English", "duration": 1.0}'
 
 
 def ask(
-    check: Callable[[OpenAISpeechToText, StandIn], Coroutine[None, None, None]],
+    check: Callable[[SpeechToText, StandIn], Coroutine[None, None, None]],
     *answers: Answer,
     timeout_ms: int = 10_000,
 ) -> None:
@@ -49,13 +49,8 @@ def ask(
     asyncio.run(go())
 
 
-def test_it_is_a_speech_to_text() -> None:
-    provider: SpeechToText = OpenAISpeechToText(base_url="http://x/v1", api_key="", model="m")
-    asyncio.run(provider.aclose())
-
-
 def test_without_a_language_the_server_is_asked_for_it() -> None:
-    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+    async def check(provider: SpeechToText, server: StandIn) -> None:
         assert await provider.transcribe(PCM, "") == Transcript("Hello.", "en")
         head, body = server.asked[0]
         assert head.startswith(b"POST /v1/audio/transcriptions HTTP/1.1\r\n")
@@ -72,7 +67,7 @@ def test_without_a_language_the_server_is_asked_for_it() -> None:
 
 
 def test_a_known_language_is_told_and_kept() -> None:
-    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+    async def check(provider: SpeechToText, server: StandIn) -> None:
         assert await provider.transcribe(PCM, "ru") == Transcript("Hello.", "ru")
         body = server.asked[0][1]
         assert b'name="language"\r\n\r\nru\r\n' in body
@@ -88,7 +83,7 @@ REFUSED_FORMAT = (
 
 
 def test_a_server_without_the_long_format_is_asked_for_it_once() -> None:
-    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+    async def check(provider: SpeechToText, server: StandIn) -> None:
         for _ in range(2):
             assert await provider.transcribe(PCM, "") == Transcript("Hi", "")
         long = [b"verbose_json" in body for _, body in server.asked]
@@ -99,7 +94,7 @@ def test_a_server_without_the_long_format_is_asked_for_it_once() -> None:
 
 
 def test_another_refusal_is_no_reason_to_ask_again() -> None:
-    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+    async def check(provider: SpeechToText, server: StandIn) -> None:
         with pytest.raises(ProviderError, match="status 400"):
             await provider.transcribe(PCM, "")
         assert len(server.asked) == 1
@@ -159,7 +154,7 @@ def test_any_bytes_are_a_transcript_or_a_provider_error(body: bytes) -> None:
     ],
 )
 def test_what_goes_wrong_is_a_provider_error(reply: Answer, says: str, *, retryable: bool) -> None:
-    async def check(provider: OpenAISpeechToText, _: StandIn) -> None:
+    async def check(provider: SpeechToText, _: StandIn) -> None:
         with pytest.raises(ProviderError, match=says) as raised:
             await provider.transcribe(PCM, "en")
         assert raised.value.retryable is retryable
@@ -169,7 +164,7 @@ def test_what_goes_wrong_is_a_provider_error(reply: Answer, says: str, *, retrya
 
 
 def test_a_server_that_does_not_answer_is_given_up() -> None:
-    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+    async def check(provider: SpeechToText, server: StandIn) -> None:
         with pytest.raises(ProviderError, match="no answer in time") as raised:
             await provider.transcribe(PCM, "en")
         assert raised.value.retryable
@@ -193,7 +188,7 @@ def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
 
 
 def test_a_cancelled_request_is_closed() -> None:
-    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+    async def check(provider: SpeechToText, server: StandIn) -> None:
         asking = asyncio.create_task(provider.transcribe(PCM, "en"))
         await asyncio.wait_for(server.arrived.wait(), 20)
         asking.cancel()
@@ -205,7 +200,7 @@ def test_a_cancelled_request_is_closed() -> None:
 
 
 def test_one_connection_serves_many_requests_and_is_closed_with_the_provider() -> None:
-    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+    async def check(provider: SpeechToText, server: StandIn) -> None:
         for _ in range(3):
             await provider.transcribe(PCM, "en")
         assert server.connections == 1
@@ -237,7 +232,7 @@ def test_a_proxy_of_the_environment_is_not_for_this_host(monkeypatch: pytest.Mon
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
 
-    async def check(provider: OpenAISpeechToText, _: StandIn) -> None:
+    async def check(provider: SpeechToText, _: StandIn) -> None:
         assert (await provider.transcribe(PCM, "en")).text == "Hello."
 
     ask(check, answer(200, HEARD))
