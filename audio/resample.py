@@ -11,7 +11,7 @@ A 4 ms filter needs one 4 ms block of history. Nobody stores it: it *is* the end
 previous frame, which the caller still has, so that a resampler has no state and serves any number
 of streams at once. A block of output depends on two blocks of input, the one before it and its
 own, always by the same matrix. A frame is therefore five matrix products over all rows, reading
-and writing slices in place; a tenth of the arithmetic of one dense product for the whole frame,
+and writing slices in place: a third of the arithmetic of one dense product for the whole frame,
 and without the gathers of a polyphase filter. The weights of each output sample add up to one, so
 that a constant stays constant to the last bit that float32 has.
 

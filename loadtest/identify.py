@@ -108,12 +108,13 @@ class Identification:
         known = np.flatnonzero(self.frames >= 0)
         if known.size < 2:
             return np.empty(0, np.int64)
+        if self.frames[known[0]] == known[0]:  # the beginning is as good a neighbour
+            known = np.concatenate(([-1], known))
         before, after = known[:-1], known[1:]
-        holes = (after - before > 1) & (self.frames[after] - self.frames[before] == after - before)
-        runs = [
-            np.arange(self.frames[b] + 1, self.frames[a])
-            for b, a in zip(before[holes], after[holes], strict=True)
-        ]
+        frame_before = np.where(before >= 0, self.frames[before], -1)
+        gap = after - before
+        holes = np.flatnonzero((gap > 1) & (self.frames[after] - frame_before == gap))
+        runs = [np.arange(frame_before[n] + 1, self.frames[after[n]]) for n in holes]
         return np.concatenate(runs) if runs else np.empty(0, np.int64)
 
 

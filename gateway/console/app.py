@@ -9,25 +9,19 @@ reaches the whole process group and is left to the supervisor.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 import socket
-from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-import uvicorn
 import uvloop
-from typing_extensions import override
 
-from gateway import clock
 from gateway.console.database import Database
 from gateway.console.recorder import Recorder
 from gateway.console.routes import Pages
-from gateway.limits import HEAD_BYTES_MAX, LISTEN_BACKLOG
 from gateway.ops.log import configure, get_logger, shutdown
 from gateway.ops.metrics import Exposition
 from gateway.ops.redaction import secrets_of
+from gateway.ops.serving import Server, beat, server_config, stop_when_told
 from gateway.settings import Settings
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
 
@@ -89,34 +83,22 @@ def main(
     return 0
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers, saying when it serves."""
-
-    def __init__(self, config: uvicorn.Config, on_serving: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_serving = on_serving
-
-    @override
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_serving()
-
-    @override
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
 async def _serve(inherited: Inherited) -> None:
     row, settings = inherited.row, inherited.settings
     stop = asyncio.Event()
-    _stop_when_told(stop, inherited.alive_fd)
+    stop_when_told(stop, inherited.alive_fd)
     database = Database(settings.data_dir / DATABASE)
     recorder = Recorder(settings.data_dir, database, inherited.records_fds, row)
     pages = Pages(inherited.board, settings, database, Exposition(inherited.board))
-    server = _Server(_server_config(pages), row.ready)
+    config = server_config(
+        pages.app(),
+        connections_max=CONNECTIONS_MAX,
+        keep_alive_s=KEEP_ALIVE_S,
+        stop_timeout_s=REQUESTS_TIMEOUT_S,
+    )
+    server = Server(config, row.ready)
     async with asyncio.TaskGroup() as tasks:
-        beating = tasks.create_task(_beat(row))
+        beating = tasks.create_task(beat(row))
         recording = tasks.create_task(recorder.run())
         serving = tasks.create_task(server.serve(sockets=[inherited.listener]))
         await stop.wait()
@@ -128,45 +110,3 @@ async def _serve(inherited: Inherited) -> None:
         async with asyncio.timeout(FINISH_TIMEOUT_S):
             await recording
         beating.cancel()
-
-
-def _server_config(pages: Pages) -> uvicorn.Config:
-    return uvicorn.Config(
-        pages.app(),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        backlog=LISTEN_BACKLOG,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=REQUESTS_TIMEOUT_S,
-        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
-    )
-
-
-def _stop_when_told(stop: asyncio.Event, alive_fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-
-    def on_readable() -> None:
-        with contextlib.suppress(BlockingIOError):
-            if not os.read(alive_fd, 1):
-                loop.remove_reader(alive_fd)
-                stop.set()
-
-    loop.add_reader(alive_fd, on_readable)
-
-
-async def _beat(row: Row) -> None:
-    """A heartbeat each 100 ms, with how late the loop let it be."""
-    due_ns = clock.now_ns()
-    while True:
-        now_ns = clock.now_ns()
-        lag_ns = max(0, now_ns - due_ns)
-        row.beat(now_ns, lag_ns)
-        due_ns = now_ns + BEAT_MS * clock.NS_PER_MS
-        await clock.sleep_ms(BEAT_MS)

@@ -18,20 +18,18 @@ reaches the whole process group and is left to the supervisor.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
 import struct
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import orjson
-import uvicorn
 import uvloop
 from starlette.applications import Starlette
 from starlette.datastructures import FormData, UploadFile
@@ -40,13 +38,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from typing_extensions import override
 
 from audio.format import PCM_BYTES_PER_SAMPLE, TTS_RATE
-from gateway import clock
 from gateway.errors import CapacityError, ConfigurationError
-from gateway.limits import HEAD_BYTES_MAX, LISTEN_BACKLOG
 from gateway.ops import log as logs
+from gateway.ops.serving import Server, beat, server_config, stop_when_told
 from gateway.speech_server.engines import (
     INSTALL,
     LANGUAGES,
@@ -404,47 +400,21 @@ def run(row: Row, listener: socket.socket, alive_fd: int, log_level: str) -> int
     return 0
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers, saying when it serves."""
-
-    def __init__(self, config: uvicorn.Config, on_serving: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_serving = on_serving
-
-    @override
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_serving()
-
-    @override
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-def server_config(engines: Engines) -> uvicorn.Config:
-    """How uvicorn serves the API."""
-    return uvicorn.Config(
+def server_of(engines: Engines, on_serving: Callable[[], None]) -> Server:
+    """The server of the API, not started."""
+    config = server_config(
         Api(engines).app(),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        backlog=LISTEN_BACKLOG,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=STOP_TIMEOUT_S,
-        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+        connections_max=CONNECTIONS_MAX,
+        keep_alive_s=KEEP_ALIVE_S,
+        stop_timeout_s=STOP_TIMEOUT_S,
     )
+    return Server(config, on_serving)
 
 
 async def _serve(row: Row, listener: socket.socket, alive_fd: int) -> None:
     stop = asyncio.Event()
-    _stop_when_told(stop, alive_fd)
-    beating = asyncio.create_task(_beat(row))
+    stop_when_told(stop, alive_fd)
+    beating = asyncio.create_task(beat(row))
     loading = asyncio.create_task(Engines.load())
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -452,7 +422,7 @@ async def _serve(row: Row, listener: socket.socket, alive_fd: int) -> None:
         if not stop.is_set():
             engines = loading.result()
             log.info("engines loaded", voices=[s.voice.info.name for s in engines.speakers])
-            server = _Server(server_config(engines), row.ready)
+            server = server_of(engines, row.ready)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             row.set(Field.PHASE, Phase.DRAINING)
@@ -463,26 +433,3 @@ async def _serve(row: Row, listener: socket.socket, alive_fd: int) -> None:
     finally:
         for task in (beating, loading, stopping):
             task.cancel()
-
-
-def _stop_when_told(stop: asyncio.Event, alive_fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-
-    def on_readable() -> None:
-        with contextlib.suppress(BlockingIOError):
-            if not os.read(alive_fd, 1):
-                loop.remove_reader(alive_fd)
-                stop.set()
-
-    loop.add_reader(alive_fd, on_readable)
-
-
-async def _beat(row: Row) -> None:
-    """A heartbeat each 100 ms, with how late the loop let it be."""
-    due_ns = clock.now_ns()
-    while True:
-        now_ns = clock.now_ns()
-        row.beat(now_ns, max(0, now_ns - due_ns))
-        due_ns = now_ns + BEAT_MS * clock.NS_PER_MS
-        await clock.sleep_ms(BEAT_MS)

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import soxr  # type: ignore[import-untyped] # has no py.typed
+import soxr  # has no py.typed
 
 from audio.format import TTS_RATE
 from gateway.errors import ConfigurationError

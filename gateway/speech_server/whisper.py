@@ -36,7 +36,7 @@ from importlib.resources.abc import Traversable
 from typing import Protocol
 
 import numpy as np
-import soxr  # type: ignore[import-untyped] # has no py.typed
+import soxr  # has no py.typed
 from numpy.typing import NDArray
 
 from gateway.errors import ConfigurationError

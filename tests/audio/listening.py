@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import soxr  # type: ignore[import-untyped] # has no py.typed
+import soxr
 from numpy.typing import NDArray
 
 from audio import g711, vad

@@ -163,3 +163,8 @@ def test_in_place_needs_neighbours_that_agree() -> None:
     unknown = -1
     frames = np.array([unknown, 4, unknown, 6, unknown, unknown, 11, unknown])
     assert Identification(frames, 0.0).in_place().tolist() == [5]
+
+
+@pytest.mark.parametrize(("frames", "held"), [([-1, -1, 2, 3], [0, 1]), ([-1, 0, 1], [])])
+def test_the_beginning_is_a_neighbour_too(frames: list[int], held: list[int]) -> None:
+    assert Identification(np.array(frames), 0.0).in_place().tolist() == held

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-import soxr  # type: ignore[import-untyped] # has no py.typed
+import soxr  # has no py.typed
 
 from audio.format import PCM_RATE, TTS_RATE
 from gateway.errors import ProviderError

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import httpx2
 import numpy as np
 import pytest
-import soxr  # type: ignore[import-untyped] # has no py.typed
+import soxr  # has no py.typed
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -102,9 +102,8 @@ def toy_engines(recognizer: ToyRecognizer, *voices: Voice, waiting_max: int = 2)
 async def serving(engines: Engines) -> AsyncIterator[httpx2.AsyncClient]:
     """The real API on a free port, and a client of it."""
     started = asyncio.Event()
-    config = server_app.server_config(engines)
-    config.port = 0
-    server = server_app._Server(config, started.set)
+    server = server_app.server_of(engines, started.set)
+    server.config.port = 0
     running = asyncio.create_task(server.serve())
     await asyncio.wait_for(started.wait(), PATIENCE_S)
     port = server.servers[0].sockets[0].getsockname()[1]
