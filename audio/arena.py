@@ -68,6 +68,15 @@ class Arena:
         if found != self._header():
             raise ArenaError(f"arena header {found} is not {self._header()}")
 
+    def repair(self) -> bool:
+        """Write the header again if it was damaged (nothing is read from it); whether it was."""
+        try:
+            self.check()
+        except ArenaError:
+            self._write_header()
+            return True
+        return False
+
     def close(self) -> None:
         """Unmap; every memoryview and array on the buffer must have been released."""
         self._memory.close()

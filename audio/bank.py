@@ -190,8 +190,10 @@ class Bank:
 
 def _ready(head: Ints, done: Ints, tail: Ints) -> tuple[Ready, int]:
     # SYNC POINT (observe; published by RingWriter.push): counters are read before any cell.
-    behind = head - done
-    slots = np.flatnonzero((behind > 0) & (done - tail < USABLE_CELLS))
+    behind, unread = head - done, done - tail
+    # Counters that contradict each other are damaged: the worker will notice and empty the ring.
+    ready = (behind > 0) & (behind <= CELLS) & (unread >= 0) & (unread < USABLE_CELLS)
+    slots = np.flatnonzero(ready)
     frame = done[slots]
     backlog = int(behind[slots].max()) if len(slots) else 0
     return Ready(slots, frame, frame & _MASK), backlog

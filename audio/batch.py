@@ -143,7 +143,7 @@ class CallerStep:
     def _decode(self, payload: Bytes) -> Floats:
         """Samples on the int16 scale; a new array."""
         if self._table is not None:
-            return self._table[payload]
+            return self._table.take(payload)
         return np.ascontiguousarray(payload).view("<i2").astype(np.float32)
 
 

@@ -92,11 +92,13 @@ def _counter(arena: Arena, words_at: int, slot: int) -> memoryview:
 class RingWriter(_RingEnd):
     """The writing end of one slot's ring."""
 
-    __slots__ = ("tag",)
+    __slots__ = ("damaged", "tag")
 
     def __init__(self, arena: Arena, place: RingPlace, slot: int, tag: int = 0) -> None:
         super().__init__(arena, place, slot)
         self.tag = tag
+        #: Times the counters were found to contradict each other.
+        self.damaged = 0
 
     @property
     def room(self) -> int:
@@ -111,7 +113,8 @@ class RingWriter(_RingEnd):
         length = len(payload)
         assert 0 < length <= self._cell_bytes, length
         head = self._published[0]
-        if head - self._consumed[0] >= USABLE_CELLS:
+        if not 0 <= head - self._consumed[0] < USABLE_CELLS:
+            self._full_or_damaged(head)
             return False
         cell = head & _MASK
         at = cell * self._cell_bytes
@@ -126,17 +129,24 @@ class RingWriter(_RingEnd):
         self._published[0] = head + 1
         return True
 
+    def _full_or_damaged(self, head: int) -> None:
+        """Empty a ring whose counters contradict each other; its owner must raise the epoch."""
+        if not 0 <= head - self._consumed[0] <= CELLS:
+            self.damaged += 1
+            self._published[0] = self._consumed[0]
+
 
 class RingReader(_RingEnd):
     """The reading end of one slot's ring; cells of another tag are skipped and counted."""
 
-    __slots__ = ("bad", "stale", "tag")
+    __slots__ = ("bad", "damaged", "stale", "tag")
 
     def __init__(self, arena: Arena, place: RingPlace, slot: int, tag: int = 0) -> None:
         super().__init__(arena, place, slot)
         self.tag = tag
         self.stale = 0
         self.bad = 0
+        self.damaged = 0
 
     def pop(self) -> bytes | None:
         """Take the next frame of this tag; None when there is none."""
@@ -162,6 +172,10 @@ class RingReader(_RingEnd):
         # before the cell.
         published = self._published[0]
         tail = self._consumed[0]
+        if not 0 <= published - tail <= CELLS:
+            self.damaged += 1
+            self._consumed[0] = published
+            return None
         meta = self._meta
         while tail < published:
             cell = tail & _MASK

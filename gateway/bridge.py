@@ -25,6 +25,7 @@ class Line:
     __slots__ = (
         "_caller_pcm",
         "_caller_wire",
+        "_damage_seen",
         "_encoding_word",
         "_generation_word",
         "_pcm",
@@ -40,6 +41,7 @@ class Line:
         self.slot = slot
         self.encoding = Encoding.MULAW
         self.frame_bytes = 0
+        self._damage_seen = 0
         self._ring_bell = ring_bell
         self._encoding_word = slot_word(arena, SlotWord.ENCODING, slot)
         self._generation_word = slot_word(arena, SlotWord.GENERATION, slot)
@@ -63,6 +65,8 @@ class Line:
     def push_caller(self, frame: bytes, timestamp_ms: int) -> bool:
         """Hand one encoded caller frame to the DSP process; False when the ring is full."""
         pushed = self._caller_wire.push(frame, timestamp_ms)
+        if not pushed:
+            self._check_damage()
         self._ring_bell()
         return pushed
 
@@ -70,10 +74,17 @@ class Line:
         """Next caller frame: (16 kHz PCM16, speech probability, level), or None."""
         return self._caller_pcm.pop_heard()
 
+    def check(self) -> int:
+        """Look for damaged counters even if nothing flows; how often any were found so far."""
+        self._check_damage()
+        return self.damage
+
     def push_assistant(self, frame: bytes | memoryview) -> bool:
         """Hand one frame of PCM16 at 16 or 24 kHz to the DSP process; False when full."""
         assert len(frame) in _PCM_LENGTHS, len(frame)
         pushed = self._pcm.push(frame)
+        if not pushed:
+            self._check_damage()
         self._ring_bell()
         return pushed
 
@@ -104,6 +115,19 @@ class Line:
         self._pcm.tag += 1
         self._wire.tag = self._pcm.tag
         self._wire.discard()
+
+    def _check_damage(self) -> None:
+        """Go on under a new tag when a counter in shared memory was found to be nonsense."""
+        damage = self.damage
+        if damage != self._damage_seen:
+            self._damage_seen = damage
+            self.begin(self.encoding)
+
+    @property
+    def damage(self) -> int:
+        """Times counters of this slot were found to contradict each other."""
+        ends = (self._caller_wire, self._caller_pcm, self._pcm, self._wire)
+        return sum(end.damaged for end in ends)
 
     @property
     def stale(self) -> int:
@@ -167,6 +191,10 @@ class Bridge:
             changes = [] if now == before else _differences(now, before)
             found.append(changes)
         return found[0], found[1]
+
+    def check(self) -> int:
+        """Repair the arena's header if it was damaged; 1 if it was, else 0."""
+        return int(self._arena.repair())
 
     @property
     def slots_free(self) -> int:

@@ -55,7 +55,7 @@ class Session:
         self._rest = b""
         self._backlog: deque[tuple[bytes, int]] = deque()
         self._ended = False
-        self._reported = (0, 0, 0, parts.line.stale)
+        self._reported = (0, 0, 0, parts.line.stale, parts.line.damage)
         self._player.on_heard = parts.conversation.heard_all
 
     def start(self) -> None:
@@ -107,8 +107,9 @@ class Session:
 
     def report(self) -> None:
         """Add what was counted since the last report to the board."""
-        now = (self.frames_in, self._player.frames_out, self._player.gaps, self._line.stale)
-        names = ("frames_in", "frames_out", "playout_gaps", "frames_stale")
+        line, player = self._line, self._player
+        now = (self.frames_in, player.frames_out, player.gaps, line.stale, line.check())
+        names = ("frames_in", "frames_out", "playout_gaps", "frames_stale", "rings_damaged")
         for name, value, before in zip(names, now, self._reported, strict=True):
             if value != before:
                 self._parts.row.count(name, value - before)

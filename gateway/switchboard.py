@@ -185,6 +185,7 @@ class Switchboard:
                 gaps, unknown = peer.wire_counts(peer.wire)
                 self._row.count("media_gaps", gaps)
                 self._row.count("messages_unknown", unknown)
+        self._row.count("rings_damaged", self._bridge.check())
         self._row.set(Field.CALLS, len(self.registry))
 
     def close_all(self, code: int, reason: str) -> None:

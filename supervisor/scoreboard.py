@@ -55,6 +55,7 @@ COUNTERS: dict[str, str] = {
     "caller_frames_dropped": "Caller frames dropped because the caller ring was full.",
     "assistant_frames_dropped": "Assistant frames dropped because the assistant ring was full.",
     "frames_stale": "Frames of an older epoch or lease that were thrown away.",
+    "rings_damaged": "Times damaged counters or headers in shared memory were found and reset.",
     "playout_gaps": "Times a carrier ran out of assistant audio within an utterance.",
     "media_gaps": "Holes in a carrier's media timestamps.",
     "barge_ins": "Times a caller interrupted the assistant.",

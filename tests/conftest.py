@@ -6,6 +6,9 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 
+# Read when numpy is imported: two BLAS threads on two busy cores are slower than one.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import pytest
 from hypothesis import HealthCheck, settings
 

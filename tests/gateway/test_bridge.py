@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -13,6 +14,8 @@ from audio.arena import Arena
 from audio.bank import Bank
 from audio.dsp_process import AudioPlane, DspLoop
 from audio.format import Encoding
+from audio.layout import SlotWord
+from audio.ring import slot_word
 from gateway.bridge import Bridge, Line
 from supervisor.scoreboard import RowName, Scoreboard
 
@@ -130,4 +133,48 @@ def test_changed_names_the_slots_with_news(make_arena: Callable[[int], Arena]) -
         pass
     assert bridge.changed() == ([lines[2].slot], [lines[0].slot])
     assert bridge.changed() == ([], [])
+    bridge.close()
+
+
+@pytest.mark.parametrize("value", [0, 10**6, -5, 2**62])
+@pytest.mark.parametrize("word", [w for w in SlotWord if "HEAD" in w.name or "DONE" in w.name])
+def test_damaged_counters_are_found_and_no_wrong_sample_is_played(
+    make_arena: Callable[[int], Arena], word: SlotWord, value: int
+) -> None:
+    arena = make_arena(1)
+    bridge = bridge_on(arena, [])
+    row = Scoreboard([RowName("dsp", 0)], 1).row("dsp", 0)
+    dsp = DspLoop(AudioPlane("off"), [Bank(arena)], row, 10)
+    line = bridge.lease(Encoding.PCM16)
+    assert line is not None
+    damaged = slot_word(arena, word, 0)
+    heard: list[int] = []
+    for n in range(1, 200):
+        frame = n.to_bytes(2, "little") * 320
+        line.push_caller(frame, 0)
+        line.push_assistant(frame)
+        if n == 100:
+            damaged[0] = value
+        dsp.turn([0])
+        dsp.turn([0])
+        while (result := line.pop_heard()) is not None:
+            heard.append(int.from_bytes(result[0][:2], "little"))
+            assert result[0] == heard[-1].to_bytes(2, "little") * 320
+        while (encoded := line.pop_assistant()) is not None:
+            assert encoded[:2] * 320 == encoded
+        line.check()
+    assert line.damage > 0
+    assert heard == sorted(set(heard)), "nothing is repeated or out of order"
+    assert heard[-1] == 199, "and it goes on"
+    damaged.release()
+    bridge.close()
+
+
+def test_a_damaged_header_is_written_again(make_arena: Callable[[int], Arena]) -> None:
+    arena = make_arena(1)
+    bridge = bridge_on(arena, [])
+    assert bridge.check() == 0
+    arena.buffer[0] ^= 0xFF
+    assert bridge.check() == 1
+    arena.check()
     bridge.close()

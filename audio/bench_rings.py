@@ -1,0 +1,107 @@
+"""The rings in ``python -m audio.bench``: a worker's push and pop, gather, scatter and commit.
+
+Each measurement works on n slots of one arena that hold a frame each. Counters are set back
+between runs by the writer's and reader's own ends, which costs far less than what is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from audio import g711
+from audio.arena import Arena
+from audio.bank import Bank, Ready
+from audio.format import PCM_FRAME_BYTES, WIRE_FORMATS, Encoding
+from audio.ring import RingReader, RingWriter
+
+Work = Callable[[], object]
+
+_FRAME = b"\x55" * WIRE_FORMATS[Encoding.MULAW].frame_bytes
+
+
+@dataclass
+class Rig:
+    """An arena of n slots with both ends of the caller's rings."""
+
+    arena: Arena
+    writers: list[RingWriter]
+    readers: list[RingReader]
+    bank: Bank
+
+    @classmethod
+    def of(cls, slots: int) -> Rig:
+        """n slots; the arena is never closed, a bench ends with its process."""
+        arena = Arena.create(slots)
+        layout = arena.layout
+        writers = [RingWriter(arena, layout.caller_wire, n) for n in range(slots)]
+        readers = [RingReader(arena, layout.caller_pcm, n) for n in range(slots)]
+        return cls(arena, writers, readers, Bank(arena))
+
+    def ready(self) -> Ready:
+        """All slots hold one frame."""
+        for writer in self.writers:
+            writer.push(_FRAME)
+        ready, _ = self.bank.caller_ready()
+        return ready
+
+
+def push(slots: int) -> Work:
+    """A worker writes one caller frame of every call."""
+    rig = Rig.of(slots)
+
+    def work() -> None:
+        for writer in rig.writers:
+            writer.push(_FRAME)
+            writer._consumed[0] = writer._published[0]  # noqa: SLF001 - stands in for the DSP
+
+    return work
+
+
+def gather_decode(slots: int) -> Work:
+    """The DSP process finds what is ready, gathers it with its history and decodes to float32."""
+    rig, table = Rig.of(slots), g711.decode_table(Encoding.MULAW)
+    rig.ready()
+    wire = rig.bank.caller_wire
+
+    def work() -> None:
+        ready, _ = rig.bank.caller_ready()
+        nbytes = len(_FRAME)
+        table.take(wire.frames(ready, nbytes))
+        table.take(wire.tails(ready, nbytes, nbytes // 5))
+
+    return work
+
+
+def scatter(slots: int) -> Work:
+    """The DSP process writes 16 kHz PCM and its meta words into every call's ring."""
+    rig = Rig.of(slots)
+    ready = rig.ready()
+    pcm = np.zeros((slots, PCM_FRAME_BYTES), np.uint8)
+    return lambda: rig.bank.caller_pcm.put(ready, pcm, rig.bank.caller_wire)
+
+
+def commit(slots: int) -> Work:
+    """The one store that publishes and consumes."""
+    rig = Rig.of(slots)
+    ready = rig.ready()
+    return lambda: rig.bank.commit_caller(ready)
+
+
+def pop(slots: int) -> Work:
+    """A worker reads one result of every call."""
+    rig = Rig.of(slots)
+    ready = rig.ready()
+    rig.bank.caller_pcm.put(
+        ready, np.zeros((slots, PCM_FRAME_BYTES), np.uint8), rig.bank.caller_wire
+    )
+    rig.bank.commit_caller(ready)
+
+    def work() -> None:
+        for reader in rig.readers:
+            reader.pop()
+            reader._consumed[0] -= 1  # noqa: SLF001 - once more
+
+    return work
