@@ -19,6 +19,7 @@ Standard library only.
 from __future__ import annotations
 
 from audio.arena import Arena
+from audio.format import PCM_FRAME_BYTES
 from audio.layout import (
     CELLS,
     META_WORDS,
@@ -139,7 +140,7 @@ class RingWriter(_RingEnd):
 class RingReader(_RingEnd):
     """The reading end of one slot's ring; cells of another tag are skipped and counted."""
 
-    __slots__ = ("bad", "damaged", "stale", "tag")
+    __slots__ = ("_at", "bad", "damaged", "stale", "tag")
 
     def __init__(self, arena: Arena, place: RingPlace, slot: int, tag: int = 0) -> None:
         super().__init__(arena, place, slot)
@@ -147,54 +148,54 @@ class RingReader(_RingEnd):
         self.stale = 0
         self.bad = 0
         self.damaged = 0
+        self._at = 0
 
     def pop(self) -> bytes | None:
         """Take the next frame of this tag; None when there is none."""
         cell = self._next()
         if cell is None:
             return None
-        payload = self._bytes(cell)
-        self._consumed[0] += 1
+        at = cell * self._cell_bytes
+        payload = bytes(self._payload[at : at + self._meta[cell * META_WORDS + _LENGTH]])
+        self._consumed[0] = self._at + 1
         return payload
 
     @property
     def available(self) -> int:
         """Frames of this tag that can be popped now."""
-        return 0 if self._next() is None else len(self)
+        return 0 if self._next() is None else self._published[0] - self._at
 
     def discard(self) -> None:
         """Throw away everything published so far."""
         self._consumed[0] = self._published[0]
 
     def _next(self) -> int | None:
-        """Cell number of the next good cell of our tag."""
+        """Cell number of the next good cell of our tag; ``_at`` is then its index."""
         # SYNC POINT (observe; published by RingWriter.push and Bank.commit): the counter is read
         # before the cell.
         published = self._published[0]
-        tail = self._consumed[0]
-        if not 0 <= published - tail <= CELLS:
+        at = self._consumed[0]
+        if at == published:
+            return None
+        if not 0 < published - at <= CELLS:
             self.damaged += 1
             self._consumed[0] = published
             return None
         meta = self._meta
-        while tail < published:
-            cell = tail & _MASK
+        while at < published:
+            cell = at & _MASK
             word = cell * META_WORDS
-            good = meta[word] == tail + 1 and 0 < meta[word + _LENGTH] <= self._cell_bytes
+            good = meta[word] == at + 1 and 0 < meta[word + _LENGTH] <= self._cell_bytes
             if good and meta[word + _TAG] == self.tag:
+                self._at = at
                 return cell
             if good:
                 self.stale += 1
             else:
                 self.bad += 1
-            tail += 1
-            self._consumed[0] = tail
+            at += 1
+            self._consumed[0] = at
         return None
-
-    def _bytes(self, cell: int) -> bytes:
-        at = cell * self._cell_bytes
-        length = self._meta[cell * META_WORDS + _LENGTH]
-        return bytes(self._payload[at : at + length])
 
 
 class CallerReader(RingReader):
@@ -214,12 +215,12 @@ class CallerReader(RingReader):
         cell = self._next()
         if cell is None:
             return None
-        at = cell * VERDICT_VALUES
-        verdict = self._verdict
+        verdict, value = self._verdict, cell * VERDICT_VALUES
+        at = cell * self._cell_bytes
         heard = (
-            self._bytes(cell),
-            verdict[at + _PROBABILITY],
-            verdict[at + _LEVEL],
+            bytes(self._payload[at : at + PCM_FRAME_BYTES]),
+            verdict[value + _PROBABILITY],
+            verdict[value + _LEVEL],
         )
-        self._consumed[0] += 1
+        self._consumed[0] = self._at + 1
         return heard

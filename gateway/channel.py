@@ -109,6 +109,9 @@ class _State(Enum):
     OVER = auto()
 
 
+_SOCKET = _State.SOCKET
+
+
 class Channel:
     """The protocol state of one connection. Write ``take_output()`` after every call."""
 
@@ -163,7 +166,7 @@ class Channel:
 
     def receive(self, data: bytes) -> list[ChannelEvent]:
         """Take bytes from the peer. Never raises for anything a peer can send."""
-        if self._state is _State.SOCKET:
+        if self._state is _SOCKET:
             return self._socket_bytes(data)
         if self._state is _State.OVER:
             return []
@@ -337,7 +340,12 @@ class Channel:
         if self._held:
             data, self._held = self._held + data, b""
         events: list[ChannelEvent] = []
-        if self._core is not None and self._core.state is CONNECTING:
+        if self._fast and self._is_at_rest():
+            at = self._fast_frames(data, 0, events)
+            if at == len(data):
+                return events
+            data = data[at:]
+        elif self._core is not None and self._core.state is CONNECTING:
             self._held = data  # messages sent along with the request wait for the answer
             if len(data) > MESSAGE_BYTES_MAX:
                 self._end()

@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or not self._channel.is_socket:
             return
-        transport.writelines(self._channel.text(payload))
+        transport.write(b"".join(self._channel.text(payload)))
         if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
             transport.abort()  # it reads nothing: every byte more would only be held
 

@@ -132,15 +132,18 @@ class Player:
         self._room.set()
 
     def _send_due(self, available: int, now_ns: int) -> None:
-        while count := self._pacer.frames_due(available, now_ns):
-            frames = [f for _ in range(count) if (f := self._line.pop_assistant()) is not None]
-            self._send(self._wire.media(self._stream_id, b"".join(frames)))
-            self._pacer.sent(count, now_ns)
-            self._marks.sent(count * FRAME_MS, now_ns, self._pacer.end_ns)
+        pacer, marks, pop = self._pacer, self._marks, self._line.pop_assistant
+        while count := pacer.frames_due(available, now_ns):
+            payload = pop() if count == 1 else b"".join([pop() or b"" for _ in range(count)])
+            assert payload
+            self._send(self._wire.media(self._stream_id, payload))
+            pacer.sent(count, now_ns)
+            marks.sent(count * FRAME_MS, now_ns, pacer.end_ns)
             self._sent += count
             self.frames_out += count
             available -= count
-            self._place_mark()
+            if self._clause_ends or marks.due():
+                self._place_mark()
 
     def _place_mark(self) -> None:
         clause_ended = False

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
 
 import orjson
 
@@ -47,13 +46,13 @@ log = get_logger(__name__)
 
 
 class Peer:
-    """One WebSocket: its wire, and the ids of the calls on it."""
+    """One WebSocket: its wire, and the calls on it by stream id."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.wire: Wire | None = None
         self.wire_name: WireName | None = None
-        self.streams: set[str] = set()
+        self.sessions: dict[str, Session] = {}
         self.bad_messages = 0
         self.start_timer: asyncio.TimerHandle | None = None
         self._gaps = self._unknown = 0
@@ -133,7 +132,12 @@ class Switchboard:
                 raise RemoteWireError("binary messages are not understood", kind="binary")
             wire = peer.wire or self._detect(peer, message)
             for event in wire.receive(message):
-                self._event(peer, wire, event)
+                if type(event) is CallerAudio:  # 99 % of all events
+                    session = peer.sessions.get(event.stream_id)
+                    if session is not None:
+                        session.audio(event.payload, event.timestamp_ms)
+                else:
+                    self._event(peer, wire, event)
         except RemoteWireError as error:
             self._mistake(peer, error)
 
@@ -144,7 +148,7 @@ class Switchboard:
             return
         if peer.start_timer is not None:
             peer.start_timer.cancel()
-        for stream_id in tuple(peer.streams):
+        for stream_id in tuple(peer.sessions):
             self._end(stream_id, "disconnected")
         log.info("connection closed", peer=connection.peer_host)
 
@@ -153,28 +157,33 @@ class Switchboard:
     def results(self) -> None:
         """The DSP process has finished something: serve the calls concerned."""
         heard, encoded = self._bridge.changed()
-        now_ns = clock.now_ns()
+        sessions, now_ns = self._by_slot, clock.now_ns()
         for slot in heard:
-            self._serve(slot, Session.heard)
-        for slot in encoded:
-            self._serve(slot, lambda session: session.pump(now_ns))
+            session = sessions.get(slot)  # None: results of a call that has ended
+            if session is not None:
+                try:
+                    session.heard()
+                except Exception as error:  # noqa: BLE001 - it must not end the other calls
+                    self._crashed(session, error)
+        self._pump(encoded, now_ns)
 
     def tick(self) -> None:
         """Time has passed: serve the calls that wait for nothing else."""
-        now_ns = clock.now_ns()
-        for slot, session in list(self._by_slot.items()):
-            if session.waits_for_time:
-                self._serve(slot, lambda session: session.pump(now_ns))
+        waiting = [slot for slot, session in self._by_slot.items() if session.waits_for_time]
+        self._pump(waiting, clock.now_ns())
 
-    def _serve(self, slot: int, step: Callable[[Session], None]) -> None:
-        session = self._by_slot.get(slot)
-        if session is None:
-            return  # results of a call that has ended
-        try:
-            step(session)
-        except Exception as error:  # a bug in one call must not end the others
-            log.error("call crashed", stream=session.stream_id, exc_info=error)  # noqa: TRY400 - our log
-            self._end(session.stream_id, "error")
+    def _pump(self, slots: list[int], now_ns: int) -> None:
+        for slot in slots:
+            session = self._by_slot.get(slot)
+            if session is not None:
+                try:
+                    session.pump(now_ns)
+                except Exception as error:  # noqa: BLE001 - it must not end the other calls
+                    self._crashed(session, error)
+
+    def _crashed(self, session: Session, error: Exception) -> None:
+        log.error("call crashed", stream=session.stream_id, exc_info=error)
+        self._end(session.stream_id, "error")
 
     def report(self) -> None:
         """Bring the board up to date."""
@@ -222,12 +231,10 @@ class Switchboard:
         if isinstance(event, StreamStarted):
             self._start(peer, wire, event)
             return
-        session = self.registry.get(event.stream_id)
-        if session is None or event.stream_id not in peer.streams:
+        session = peer.sessions.get(event.stream_id)
+        if session is None:
             return  # the call has just ended from our side; the peer does not know yet
-        if isinstance(event, CallerAudio):
-            session.audio(event.payload, event.timestamp_ms)
-        elif isinstance(event, MarkPlayed):
+        if isinstance(event, MarkPlayed):
             session.mark(event.name)
         elif isinstance(event, Digit):
             session.digit(event.digit)
@@ -248,7 +255,7 @@ class Switchboard:
             self._warn("call refused", reason="no slot is free")
             peer.connection.close(TRY_LATER, "no slot is free")
             return
-        peer.streams.add(started.stream_id)
+        peer.sessions[started.stream_id] = session
         self._by_slot[session.slot] = session
         self._row.count("calls")
         self._row.set(Field.CALLS, len(self.registry))
@@ -295,14 +302,13 @@ class Switchboard:
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
         for peer in self._peers.values():
-            if stream_id in peer.streams:
-                peer.streams.discard(stream_id)
-                if not peer.streams:
+            if peer.sessions.pop(stream_id, None) is not None:
+                if not peer.sessions:
                     peer.connection.close(NORMAL, reason)
                 break
 
     def _start_is_late(self, peer: Peer) -> None:
-        if not peer.streams:
+        if not peer.sessions:
             self._warn("no call was started", peer=peer.connection.peer_host)
             peer.connection.close(POLICY, "no start")
 

@@ -38,6 +38,8 @@ EXIT_CONFIG = 2
 HEARTBEAT_MS = 100
 TICK_MS = 20
 REPORT_EVERY_BEATS = 10
+# Calls make hardly any cycles; collections in their midst are heard.
+GC_THRESHOLD = (100_000, 50, 50)
 VOICES_TIMEOUT_MS = 60_000
 
 log = logs.get_logger(__name__)
@@ -175,6 +177,7 @@ class Worker:
         ]
         gc.collect()
         gc.freeze()  # what was imported is never garbage: spare each collection the look at it
+        gc.set_threshold(*GC_THRESHOLD)
         self._row.set(Field.CAPACITY, self._settings.calls_per_worker)
         self._row.ready()
         log.info("worker ready", pid=os.getpid())
