@@ -160,6 +160,10 @@ class RingReader(_RingEnd):
         self._consumed[0] = self._at + 1
         return payload
 
+    def waiting(self) -> int:
+        """Cells that were published and not taken, those of older tags included; cheap."""
+        return self._published[0] - self._consumed[0]
+
     @property
     def available(self) -> int:
         """Frames of this tag that can be popped now."""

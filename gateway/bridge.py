@@ -11,44 +11,71 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from audio.arena import Arena
-from audio.format import PCM_FRAME_BYTES, TTS_FRAME_BYTES, WIRE_FORMATS, Encoding
+from audio.format import WIRE_FORMATS, Encoding
 from audio.layout import SlotWord
 from audio.ring import CallerReader, RingReader, RingWriter, slot_word, slot_words
 
 _EPOCH_BITS = 24
-_PCM_LENGTHS = (PCM_FRAME_BYTES, TTS_FRAME_BYTES)
+
+
+class Bell:
+    """Wakes the DSP process once at the end of a loop iteration, however often it is rung."""
+
+    __slots__ = ("_call_soon", "_wake", "rung")
+
+    def __init__(
+        self, wake: Callable[[], None], call_soon: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self._wake = wake
+        self._call_soon = call_soon
+        self.rung = False
+
+    def ring(self) -> None:
+        """Wake soon; only when it is not ``rung`` yet."""
+        self.rung = True
+        self._call_soon(self._go)
+
+    def _go(self) -> None:
+        self.rung = False
+        self._wake()
 
 
 class Line:
     """One leased slot: encoded caller frames in, heard PCM out; assistant PCM in, encoded out."""
 
     __slots__ = (
+        "_bell",
         "_caller_pcm",
         "_caller_wire",
         "_damage_seen",
         "_encoding_word",
         "_generation_word",
         "_pcm",
-        "_ring_bell",
         "_wire",
+        "assistant_waiting",
         "encoding",
         "frame_bytes",
+        "pop_heard",
         "slot",
     )
 
-    def __init__(self, arena: Arena, slot: int, ring_bell: Callable[[], None]) -> None:
+    def __init__(self, arena: Arena, slot: int, bell: Bell) -> None:
         layout = arena.layout
         self.slot = slot
         self.encoding = Encoding.MULAW
         self.frame_bytes = 0
         self._damage_seen = 0
-        self._ring_bell = ring_bell
+        self._bell = bell
         self._encoding_word = slot_word(arena, SlotWord.ENCODING, slot)
         self._generation_word = slot_word(arena, SlotWord.GENERATION, slot)
         self._caller_wire = RingWriter(arena, layout.caller_wire, slot)
         self._caller_pcm = CallerReader(arena, slot)
         self._pcm = RingWriter(arena, layout.assistant_pcm, slot)
         self._wire = RingReader(arena, layout.assistant_wire, slot)
+        #: Next caller frame: (16 kHz PCM16, speech probability, level), or None.
+        self.pop_heard = self._caller_pcm.pop_heard
+        #: Encoded assistant frames that wait to be sent, those of older epochs included; cheap.
+        self.assistant_waiting = self._wire.waiting
 
     def begin(self, encoding: Encoding) -> None:
         """Start a new lease for a call whose carrier uses ``encoding``."""
@@ -67,12 +94,9 @@ class Line:
         pushed = self._caller_wire.push(frame, timestamp_ms)
         if not pushed:
             self._check_damage()
-        self._ring_bell()
+        if not self._bell.rung:
+            self._bell.ring()
         return pushed
-
-    def pop_heard(self) -> tuple[bytes, float, float] | None:
-        """Next caller frame: (16 kHz PCM16, speech probability, level), or None."""
-        return self._caller_pcm.pop_heard()
 
     def check(self) -> int:
         """Look for damaged counters even if nothing flows; how often any were found so far."""
@@ -81,11 +105,11 @@ class Line:
 
     def push_assistant(self, frame: bytes | memoryview) -> bool:
         """Hand one frame of PCM16 at 16 or 24 kHz to the DSP process; False when full."""
-        assert len(frame) in _PCM_LENGTHS, len(frame)
         pushed = self._pcm.push(frame)
         if not pushed:
             self._check_damage()
-        self._ring_bell()
+        if not self._bell.rung:
+            self._bell.ring()
         return pushed
 
     @property
@@ -106,8 +130,8 @@ class Line:
     def pop_assistant(self) -> bytes | None:
         """Next encoded assistant frame, or None."""
         frame = self._wire.pop()
-        if frame is not None:
-            self._ring_bell()  # the DSP process may have waited for room
+        if not self._bell.rung:
+            self._bell.ring()  # the DSP process may have waited for room
         return frame
 
     def clear(self) -> None:
@@ -152,9 +176,7 @@ class Bridge:
         call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self._arena = arena
-        self._wake = wake
-        self._call_soon = call_soon
-        self._rung = False
+        self._bell = Bell(wake, call_soon)
         self._lines: dict[int, Line] = {}
         self._free = list(range(arena.layout.slots - 1, -1, -1))
         self._leased: set[int] = set()
@@ -171,7 +193,7 @@ class Bridge:
         self._leased.add(slot)
         line = self._lines.get(slot)
         if line is None:
-            line = self._lines[slot] = Line(self._arena, slot, self.ring_bell)
+            line = self._lines[slot] = Line(self._arena, slot, self._bell)
         line.begin(encoding)
         return line
 
@@ -200,16 +222,6 @@ class Bridge:
     def slots_free(self) -> int:
         """Slots that can be leased now."""
         return len(self._free)
-
-    def ring_bell(self) -> None:
-        """Wake the DSP process once at the end of this loop iteration."""
-        if not self._rung:
-            self._rung = True
-            self._call_soon(self._ring)
-
-    def _ring(self) -> None:
-        self._rung = False
-        self._wake()
 
     def close(self) -> None:
         """Release every view on the arena."""

@@ -109,9 +109,6 @@ class _State(Enum):
     OVER = auto()
 
 
-_SOCKET = _State.SOCKET
-
-
 class Channel:
     """The protocol state of one connection. Write ``take_output()`` after every call."""
 
@@ -166,7 +163,7 @@ class Channel:
 
     def receive(self, data: bytes) -> list[ChannelEvent]:
         """Take bytes from the peer. Never raises for anything a peer can send."""
-        if self._state is _SOCKET:
+        if self._state is _State.SOCKET:
             return self._socket_bytes(data)
         if self._state is _State.OVER:
             return []
@@ -179,6 +176,26 @@ class Channel:
         elif len(self._held) > HEAD_BYTES_MAX + BODY_BYTES_MAX:
             self._end()  # a peer that pipelines without end while its answer is being made
         return events
+
+    def one_text(self, data: bytes) -> str | None:
+        """The text if ``data`` is just one whole frame of the common shape.
+
+        Otherwise None, and nothing has happened: it is for ``receive``.
+        """
+        core = self._core
+        if (
+            core is None
+            or data[:2] != _FAST_HEAD
+            or len(data) != 8 + int.from_bytes(data[2:4], "big")
+            or self._held
+            or core.state is not OPEN
+            or core.current_size is not None
+        ):
+            return None
+        try:
+            return str(apply_mask(data[8:], data[4:8]), "utf-8")
+        except UnicodeDecodeError:
+            return None
 
     def receive_eof(self) -> list[ChannelEvent]:
         """The peer closed its side."""
@@ -313,14 +330,17 @@ class Channel:
         self._flush_core()
         self._end()
 
-    def text(self, payload: bytes) -> tuple[bytes, bytes]:
-        """The frame head and payload of a text message to write as they are (RFC 6455 5.2)."""
+    def frame(self, payload: bytes) -> bytes:
+        """A text message as it goes over the wire (RFC 6455 5.2); b"" when none may be sent."""
+        core = self._core
+        if core is None or core.state is not OPEN:
+            return b""
         size = len(payload)
         if size < 126:
-            return bytes((0x81, size)), payload
+            return bytes((0x81, size)) + payload
         if size < 65536:
-            return b"\x81\x7e" + size.to_bytes(2, "big"), payload
-        return b"\x81\x7f" + size.to_bytes(8, "big"), payload
+            return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+        return b"\x81\x7f" + size.to_bytes(8, "big") + payload
 
     def ping(self) -> None:
         """Ask for a sign of life."""
@@ -340,12 +360,7 @@ class Channel:
         if self._held:
             data, self._held = self._held + data, b""
         events: list[ChannelEvent] = []
-        if self._fast and self._is_at_rest():
-            at = self._fast_frames(data, 0, events)
-            if at == len(data):
-                return events
-            data = data[at:]
-        elif self._core is not None and self._core.state is CONNECTING:
+        if self._core is not None and self._core.state is CONNECTING:
             self._held = data  # messages sent along with the request wait for the answer
             if len(data) > MESSAGE_BYTES_MAX:
                 self._end()

@@ -97,6 +97,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Feed the channel, hand out what it says."""
         self._heard_something = True
+        text = self._channel.one_text(data)
+        if text is not None:
+            self._handler.message(self, text)
+            return
         todo = self._channel.receive(data)
         for event in todo:
             if type(event) is str:
@@ -139,9 +143,10 @@ class Connection(asyncio.Protocol):
     def send(self, payload: bytes) -> None:
         """Send one text message (UTF-8); dropped when the WebSocket is closing."""
         transport = self._transport
-        if transport is None or not self._channel.is_socket:
+        frame = self._channel.frame(payload)
+        if transport is None or not frame:
             return
-        transport.write(b"".join(self._channel.text(payload)))
+        transport.write(frame)
         if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
             transport.abort()  # it reads nothing: every byte more would only be held
 

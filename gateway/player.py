@@ -34,6 +34,8 @@ class Player:
         self._pacer = Pacer()
         self._marks = Marks()
         self._room = asyncio.Event()
+        self._full = False
+        self._waiting = line.assistant_waiting
         self._rest = b""
         self._fed = 0
         self._sent = 0
@@ -53,6 +55,7 @@ class Player:
         view = memoryview(data)
         for at in range(0, whole, TTS_FRAME_BYTES):
             while not self.offer(view[at : at + TTS_FRAME_BYTES]):
+                self._full = True
                 self._room.clear()
                 await self._room.wait()
         self._rest = data[whole:]
@@ -81,13 +84,13 @@ class Player:
 
     def pump(self, now_ns: int) -> None:
         """Send what is due now; cheap when nothing is."""
-        line = self._line
-        available = line.assistant_available
-        if available:
-            self._send_due(available, now_ns)
+        waiting = self._waiting()
+        if waiting:
+            self._send_due(waiting, now_ns)
         if self._ending:
             self._finish(now_ns)
-        if not self._room.is_set() and line.assistant_room:
+        if self._full and self._line.assistant_room:
+            self._full = False
             self._room.set()
 
     def acknowledged(self, name: str) -> None:
@@ -131,17 +134,21 @@ class Player:
         self._ending = False
         self._room.set()
 
-    def _send_due(self, available: int, now_ns: int) -> None:
+    def _send_due(self, waiting: int, now_ns: int) -> None:
         pacer, marks, pop = self._pacer, self._marks, self._line.pop_assistant
-        while count := pacer.frames_due(available, now_ns):
-            payload = pop() if count == 1 else b"".join([pop() or b"" for _ in range(count)])
-            assert payload
+        while count := pacer.frames_due(waiting, now_ns):
+            payload = pop()
+            if payload is None:
+                return  # only frames of an older epoch were waiting
+            if count > 1:
+                frames = [payload, *filter(None, (pop() for _ in range(count - 1)))]
+                count, payload = len(frames), b"".join(frames)
             self._send(self._wire.media(self._stream_id, payload))
             pacer.sent(count, now_ns)
             marks.sent(count * FRAME_MS, now_ns, pacer.end_ns)
             self._sent += count
             self.frames_out += count
-            available -= count
+            waiting = self._waiting()
             if self._clause_ends or marks.due():
                 self._place_mark()
 

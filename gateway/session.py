@@ -50,6 +50,11 @@ class Session:
         self._parts = parts
         self._line = parts.line
         self.slot = parts.line.slot
+        # Bound once: these are called for every frame.
+        self._push = parts.line.push_caller
+        self._hear = parts.conversation.hear
+        #: Assistant frames were encoded, or time has passed: send what is due at this time (ns).
+        self.pump = parts.player.pump
         self._player = parts.player
         self._conversation = parts.conversation
         self._rest = b""
@@ -68,8 +73,10 @@ class Session:
         """Take encoded caller audio of any length; frames are cut here."""
         self.media_timestamp_ms = timestamp_ms
         size = self._line.frame_bytes
-        if len(payload) == size and not self._rest:
-            self._frame(payload, timestamp_ms)
+        if len(payload) == size and not self._rest and not self._backlog:
+            self.frames_in += 1
+            if not self._push(payload, timestamp_ms):
+                self._keep(payload, timestamp_ms)
             return
         data = self._rest + payload
         whole = len(data) - len(data) % size
@@ -90,15 +97,11 @@ class Session:
 
     def heard(self) -> None:
         """The DSP process has turned caller frames into results."""
-        pop, hear = self._line.pop_heard, self._conversation.hear
+        pop = self._line.pop_heard
         while (frame := pop()) is not None:
-            hear(*frame)
+            self._hear(*frame)
         if self._backlog:
             self._flush_backlog()
-
-    def pump(self, now_ns: int) -> None:
-        """Assistant frames were encoded, or time has passed: send what is due."""
-        self._player.pump(now_ns)
 
     @property
     def waits_for_time(self) -> bool:
@@ -135,15 +138,17 @@ class Session:
 
     def _frame(self, frame: bytes, timestamp_ms: int) -> None:
         self.frames_in += 1
-        if not self._backlog and self._line.push_caller(frame, timestamp_ms):
-            return
+        if self._backlog or not self._push(frame, timestamp_ms):
+            self._keep(frame, timestamp_ms)
+
+    def _keep(self, frame: bytes, timestamp_ms: int) -> None:
         if len(self._backlog) < _BACKLOG_FRAMES_MAX:
             self._backlog.append((frame, timestamp_ms))
         else:
             self._parts.row.count("caller_frames_dropped")
 
     def _flush_backlog(self) -> None:
-        while self._backlog and self._line.push_caller(*self._backlog[0]):
+        while self._backlog and self._push(*self._backlog[0]):
             self._backlog.popleft()
 
     def _touch(self) -> None:

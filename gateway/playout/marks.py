@@ -55,8 +55,9 @@ class Marks:
         """Report ``duration_ms`` of audio sent at ``now_ns``; all will be played at ``end_ns``."""
         assert duration_ms > 0, duration_ms
         assert end_ns > now_ns, "the carrier cannot have played what is sent now"
-        # What was heard so far is settled first: a pause before this audio must not be forgotten.
-        self.heard_ms(now_ns)
+        if end_ns - duration_ms * NS_PER_MS != self._end_ns:
+            # The carrier had run dry: what was heard until now must not be forgotten.
+            self.heard_ms(now_ns)
         self.position_ms += duration_ms
         self._end_ns = end_ns
 
