@@ -136,7 +136,7 @@ class Player:
 
     def _send_due(self, waiting: int, now_ns: int) -> None:
         pacer, marks, pop = self._pacer, self._marks, self._line.pop_assistant
-        while count := pacer.frames_due(waiting, now_ns):
+        while waiting > 0 and (count := pacer.frames_due(waiting, now_ns)):
             payload = pop()
             if payload is None:
                 return  # only frames of an older epoch were waiting
@@ -148,7 +148,7 @@ class Player:
             marks.sent(count * FRAME_MS, now_ns, pacer.end_ns)
             self._sent += count
             self.frames_out += count
-            waiting = self._waiting()
+            waiting -= count
             if self._clause_ends or marks.due():
                 self._place_mark()
 

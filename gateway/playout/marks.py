@@ -55,11 +55,21 @@ class Marks:
         """Report ``duration_ms`` of audio sent at ``now_ns``; all will be played at ``end_ns``."""
         assert duration_ms > 0, duration_ms
         assert end_ns > now_ns, "the carrier cannot have played what is sent now"
-        if end_ns - duration_ms * NS_PER_MS != self._end_ns:
-            # The carrier had run dry: what was heard until now must not be forgotten.
-            self.heard_ms(now_ns)
+        if now_ns > self._end_ns:
+            self._settle(now_ns)
         self.position_ms += duration_ms
         self._end_ns = end_ns
+
+    def _settle(self, now_ns: int) -> None:
+        """The carrier had run dry: what was heard before this audio must not be forgotten."""
+        unsure_ns = self._end_ns + _MARGIN_NS - now_ns
+        heard_ms = self.position_ms
+        if unsure_ns > 0:
+            heard_ms -= -(-unsure_ns // NS_PER_MS)
+            if heard_ms < self._acknowledged_ms:
+                heard_ms = self._acknowledged_ms
+        if heard_ms > self._heard_ms:
+            self._heard_ms = heard_ms
 
     def due(self) -> bool:
         """Tell whether so much audio was sent since the last mark that the next should follow."""
