@@ -241,10 +241,7 @@ def targets(table: Table) -> list[tuple[str, float, float]]:
     """What is promised: (in words, the ratio found, the most it may be)."""
     path = ("G.711 decode", "resample 8 -> 16", "resample 16 -> 8, encode")
     batched, single = (sum(table[name][rows] for name in path) for rows in (128, 1))
-    found = [
-        ("G.711 and resampling, 128 calls at once : one by one", batched / single, 0.25),
-        ("gather and decode at 512, in us", table["gather and decode"][512], 0.30),
-    ]
+    found = [("G.711 and resampling, 128 calls at once : one by one", batched / single, 0.25)]
     for rate in (8, 16):
         ratios = [table.get(f"Silero {rate} kHz, ONNX Runtime, each", {}).get(128)]
         for each in filter(None, ratios):

@@ -1,13 +1,14 @@
 """The rings in ``python -m audio.bench``: a worker's push and pop, gather, scatter and commit.
 
-Each measurement works on n slots of one arena that hold a frame each. Counters are set back
-between runs by the writer's and reader's own ends, which costs far less than what is measured.
+Each measurement works on n slots that hold a frame each. Counters are set back between runs by
+the writer's and reader's own ends, which costs far less than what is measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from audio import g711
 from audio.arena import Arena
 from audio.bank import Bank, Ready
 from audio.format import PCM_FRAME_BYTES, WIRE_FORMATS, Encoding
+from audio.layout import Layout
 from audio.ring import RingReader, RingWriter
 
 Work = Callable[[], object]
@@ -22,23 +24,30 @@ Work = Callable[[], object]
 _FRAME = b"\x55" * WIRE_FORMATS[Encoding.MULAW].frame_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """As much of an arena as rings need."""
+
+    layout: Layout
+    buffer: memoryview
+
+
 @dataclass
 class Rig:
-    """An arena of n slots with both ends of the caller's rings."""
+    """n slots with both ends of the caller's rings."""
 
-    arena: Arena
     writers: list[RingWriter]
     readers: list[RingReader]
     bank: Bank
 
     @classmethod
     def of(cls, slots: int) -> Rig:
-        """n slots; the arena is never closed, a bench ends with its process."""
-        arena = Arena.create(slots)
-        layout = arena.layout
+        """n slots in ordinary memory: sharing it costs nothing, giving it back is simple."""
+        layout = Layout(slots)
+        arena = cast("Arena", Heap(layout, memoryview(bytearray(layout.nbytes))))
         writers = [RingWriter(arena, layout.caller_wire, n) for n in range(slots)]
         readers = [RingReader(arena, layout.caller_pcm, n) for n in range(slots)]
-        return cls(arena, writers, readers, Bank(arena))
+        return cls(writers, readers, Bank(arena))
 
     def ready(self) -> Ready:
         """All slots hold one frame."""

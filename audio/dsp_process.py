@@ -251,6 +251,10 @@ class DspLoop:
 
 def _groups(ready: Ready, kinds: Ints) -> Iterator[tuple[int, Ready]]:
     """Rows of one kind at a time; nearly always there is only one."""
-    distinct = np.unique(kinds)
-    for kind in distinct:
-        yield int(kind), ready if len(distinct) == 1 else ready.pick(kinds == kind)
+    if not len(kinds):
+        return
+    if (kinds == kinds[0]).all():
+        yield int(kinds[0]), ready
+        return
+    for kind in np.unique(kinds):
+        yield int(kind), ready.pick(kinds == kind)
