@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum, auto
 
 import h11
@@ -31,6 +29,14 @@ from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask
 
+from gateway.channel_events import (
+    Binary,
+    ChannelEvent,
+    Closed,
+    HttpRequest,
+    HttpResponse,
+    Upgrade,
+)
 from gateway.limits import (
     BODY_BYTES_MAX,
     FRAGMENTS_PER_MESSAGE_MAX,
@@ -53,52 +59,6 @@ _REASONS = {
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """A complete plain request. Header names are lower case."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """What to answer to a request or to refuse an upgrade with."""
-
-    status: int
-    body: bytes = b""
-    content_type: str = "text/plain; charset=utf-8"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Upgrade:
-    """A peer asks for a WebSocket; answer with ``accept`` or ``refuse``."""
-
-    target: str
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Binary:
-    """A binary message."""
-
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The WebSocket is over: the peer's close code, or the one it was failed with."""
-
-    code: int
-
-
-#: A plain ``str`` is a text message: the hot path makes no object for it.
-ChannelEvent = str | Binary | HttpRequest | Upgrade | Closed
 
 
 class _State(Enum):

@@ -14,9 +14,9 @@ from typing import Protocol, cast
 
 from typing_extensions import override
 
-from gateway.channel import (
+from gateway.channel import Channel
+from gateway.channel_events import (
     Binary,
-    Channel,
     ChannelEvent,
     Closed,
     HttpRequest,

@@ -15,7 +15,11 @@ import orjson
 
 from gateway import clock
 from gateway.bridge import Bridge
-from gateway.channel import HttpRequest, HttpResponse, Upgrade
+from gateway.channel_events import (
+    HttpRequest,
+    HttpResponse,
+    Upgrade,
+)
 from gateway.errors import CapacityError, RemoteWireError
 from gateway.ledger import Channels, Ledger
 from gateway.limits import BAD_MESSAGES_MAX, START_TIMEOUT_MS

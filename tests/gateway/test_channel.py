@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.channel import (
+from gateway.channel import Channel
+from gateway.channel_events import (
     Binary,
-    Channel,
     ChannelEvent,
     Closed,
     HttpRequest,
