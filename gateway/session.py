@@ -50,6 +50,7 @@ class Session:
         self._parts = parts
         self._line = parts.line
         self.slot = parts.line.slot
+        self._frame_bytes = parts.line.frame_bytes
         # Bound once: these are called for every frame.
         self._push = parts.line.push_caller
         self._hear = parts.conversation.hear
@@ -72,7 +73,7 @@ class Session:
     def audio(self, payload: bytes, timestamp_ms: int) -> None:
         """Take encoded caller audio of any length; frames are cut here."""
         self.media_timestamp_ms = timestamp_ms
-        size = self._line.frame_bytes
+        size = self._frame_bytes
         if len(payload) == size and not self._rest and not self._backlog:
             self.frames_in += 1
             if not self._push(payload, timestamp_ms):

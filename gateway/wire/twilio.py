@@ -101,8 +101,8 @@ class TwilioWire:
         """Read one text message; raise ``RemoteWireError`` (and change nothing) if it is wrong."""
         parsed = read_object(message)
         event = parsed.get("event")
-        body = parsed.get(event) if isinstance(event, str) else None
-        if not isinstance(body, dict):
+        body = parsed.get(event) if type(event) is str else None
+        if type(body) is not dict:
             body = {}
         if (
             event == "media"
