@@ -64,13 +64,6 @@ _FLAGS = (
     ("--log-level", "LEVEL", "log_level"),
 )
 
-#: What authenticates a wire's peers; a wire without it serves this machine only.
-_CREDENTIALS = {
-    "Twilio": "twilio_auth_token",
-    "Telnyx": "telnyx_stream_token",
-    "plain": "plain_token",
-}
-
 _EPILOG = """\
 Flags win over the environment, the environment over the env file, the env file over defaults.
 Every setting is a variable: .env.example lists them all.
@@ -416,12 +409,10 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
-    values = settings.model_dump()
-    bare = [wire for wire, name in _CREDENTIALS.items() if not values.get(name)]
     if settings.insecure_open:
         yield "INSECURE_OPEN=true: anybody who reaches the public port may call."
-    elif bare:
-        yield f"No credentials for {', '.join(bare)}: there, only callers on this machine get in."
+    else:
+        yield "Peers are not authenticated: only those on this machine (a proxy, say) get in."
 
 
 def _where_to_call(settings: Settings) -> str:
