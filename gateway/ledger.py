@@ -47,6 +47,7 @@ class Ledger:
         self._encoding = started.encoding
         self._to = to
         self._started_ns = clock.now_ns()
+        self._over = False
 
     def started(self, wire: str, responder: str, call: CallInfo) -> None:
         """The call's stream began."""
@@ -76,9 +77,10 @@ class Ledger:
         if role is Role.CALLER:
             to.row.count("utterances")
         to.log.info("said", role=role.value, text=text, chars=len(text), language=language)
-        message = to.wire.transcript(self._stream_id, role.value, text, language)
-        if message is not None:
-            to.send(message)
+        if not self._over:  # a last transcript may come when the stream has ended
+            message = to.wire.transcript(self._stream_id, role.value, text, language)
+            if message is not None:
+                to.send(message)
         heard = text if role is Role.ASSISTANT else ""
         to.records.send(
             TurnTaken(self._call_id, clock.wall_ms(), role.value, text, heard, language)
@@ -111,6 +113,7 @@ class Ledger:
 
     def ended(self, reason: str, frames_in: int, frames_out: int) -> None:
         """The call is over."""
+        self._over = True
         duration_ms = (clock.now_ns() - self._started_ns) // clock.NS_PER_MS
         self._to.log.info(
             "call ended",

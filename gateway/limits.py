@@ -33,7 +33,6 @@ WARNINGS_PER_SECOND_MAX = 5
 UTTERANCE_MS_MAX = 30_000
 CALLER_BACKLOG_MS_MAX = 3_000  # audio that arrived faster than real time and waits for its ring
 PRE_ROLL_MS = 300
-CLAUSES_QUEUED_MAX = 64
 CLAUSE_CHARS_MAX = 400
 DIGITS_MAX = 32
 DIGITS_PAUSE_MS = 2_500  # a keypad entry without # is over after this

@@ -99,6 +99,8 @@ class Player:
 
     def cut(self, now_ns: int) -> int:
         """Stop at once; returns how many milliseconds of this utterance were heard."""
+        if self._closed:
+            return 0  # the line may be another call's by now
         heard_ms = self._marks.clear(now_ns)
         if self._sent:
             self._send(self._wire.clear(self._stream_id))

@@ -46,7 +46,6 @@ class Session:
         self.conversation_id = ""
         self.created_at_ms = self.last_activity_at_ms = clock.wall_ms()
         self.frames_in = 0
-        self.media_timestamp_ms = -1
         self._parts = parts
         self._line = parts.line
         self.slot = parts.line.slot
@@ -72,7 +71,6 @@ class Session:
 
     def audio(self, payload: bytes, timestamp_ms: int) -> None:
         """Take encoded caller audio of any length; frames are cut here."""
-        self.media_timestamp_ms = timestamp_ms
         size = self._frame_bytes
         if len(payload) == size and not self._rest and not self._backlog:
             self.frames_in += 1
@@ -87,7 +85,7 @@ class Session:
 
     def digit(self, digit: str) -> None:
         """The caller pressed a key."""
-        self._touch()
+        self.last_activity_at_ms = clock.wall_ms()
         self._conversation.digit(digit)
 
     def mark(self, name: str) -> None:
@@ -110,10 +108,12 @@ class Session:
         return self._player.waits_for_time
 
     def report(self) -> None:
-        """Add what was counted since the last report to the board."""
+        """Add what was counted since the last report to the board, and note whether audio came."""
         line, player = self._line, self._player
         now = (self.frames_in, player.frames_out, player.gaps, line.stale, line.check())
         names = ("frames_in", "frames_out", "playout_gaps", "frames_stale", "rings_damaged")
+        if self.frames_in != self._reported[0]:
+            self.last_activity_at_ms = clock.wall_ms()
         for name, value, before in zip(names, now, self._reported, strict=True):
             if value != before:
                 self._parts.row.count(name, value - before)
@@ -151,6 +151,3 @@ class Session:
     def _flush_backlog(self) -> None:
         while self._backlog and self._push(*self._backlog[0]):
             self._backlog.popleft()
-
-    def _touch(self) -> None:
-        self.last_activity_at_ms = clock.wall_ms()

@@ -139,5 +139,8 @@ def test_a_closed_player_lets_its_feeder_go(make_arena: Callable[[int], Arena]) 
         stage.player.close()
         await asyncio.wait_for(task, 1)
         assert task.done()
+        stage.messages.clear()
+        assert stage.player.cut(stage.now_ns) == 0
+        assert stage.messages == [], "the line may be another call's by now"
 
     play(make_arena(1), scene)
