@@ -21,17 +21,22 @@ CELL_BYTES = 8
 
 
 class Phase(IntEnum):
-    """What a child says about itself; the last two the supervisor says of a dead one."""
+    """What a child says about itself; the last three the supervisor says of one that is not."""
 
     STARTING = 0
     READY = 1
     DRAINING = 2
     EXITED = 3
     PARKED = 4
+    SPARE = 5
 
 
 class Field(IntEnum):
-    """Liveness cells of a row; set back when a new child takes the row."""
+    """Liveness cells of a row; set back when a new child takes the row.
+
+    CONNECTIONS counts the sockets a worker has taken and not yet closed (its load), ADMITS says
+    whether it would take one more, LISTENER which listening socket it serves.
+    """
 
     PID = 0
     PHASE = 1
@@ -40,6 +45,9 @@ class Field(IntEnum):
     STARTED_NS = 4
     CALLS = 5
     CAPACITY = 6
+    CONNECTIONS = 7
+    ADMITS = 8
+    LISTENER = 9
 
 
 #: Counters and gauges of a row that outlive the child: name -> help. The order is the layout.
@@ -140,13 +148,22 @@ class Row:
 
 
 class Scoreboard:
-    """The shared mapping: a row a child, and which DSP process serves which arena."""
+    """The shared mapping: a row a child, which DSP process serves which arena, what was handed on.
+
+    A place is a worker's: its row, its arena and its hand-over socket, all of one index. The
+    connections in flight between places are counted by ``sent[sender][place]`` and ``got[place]``,
+    one writer each: a sender raises its own before it sends, a place what it got when it takes it.
+    The last sender is the supervisor (``sender == places``); its own may also go down, when it
+    takes back what a hung worker has not taken.
+    """
 
     def __init__(self, rows: Sequence[RowName], arenas: int) -> None:
         self.names = tuple(rows)
         self._arenas_at = len(self.names) * ROW_CELLS
-        self.arenas = arenas
-        cells = self._arenas_at + arenas
+        self.arenas = self.places = arenas
+        self._sent_at = self._arenas_at + arenas
+        self._got_at = self._sent_at + (self.places + 1) * self.places
+        cells = self._got_at + self.places
         self._map = mmap.mmap(-1, cells * CELL_BYTES)
         self._cells = memoryview(self._map).cast("q")
         self._rows = {
@@ -168,3 +185,16 @@ class Scoreboard:
     def assign(self, arena: int, dsp: int) -> None:
         """Give an arena's slots to a DSP process (supervisor only; the old one must be dead)."""
         self._cells[self._arenas_at + arena] = dsp
+
+    def count_sent(self, sender: int, place: int, by: int = 1) -> None:
+        """Count a connection that ``sender`` is about to hand to ``place`` (-1: took it back)."""
+        self._cells[self._sent_at + sender * self.places + place] += by
+
+    def count_got(self, place: int, by: int = 1) -> None:
+        """Count a connection that ``place`` has taken from its hand-over socket."""
+        self._cells[self._got_at + place] += by
+
+    def in_flight(self, place: int) -> int:
+        """Connections handed to ``place`` that it has not taken."""
+        sent = self._cells[self._sent_at + place : self._got_at : self.places]
+        return sum(sent) - self._cells[self._got_at + place]
