@@ -15,6 +15,9 @@ from typing import Self
 
 from audio.layout import CELLS, HEADER_WORDS, MAGIC, VERSION, WORD_BYTES, Layout
 
+_MIB = 2**20
+_SPARE_MIB = 1  # a size that is met to the byte is a size that breaks with the next release
+
 
 class ArenaError(Exception):
     """A segment could not be reserved, or is not one of ours."""
@@ -26,13 +29,17 @@ class Arena:
     def __init__(self, memory: shared_memory.SharedMemory, layout: Layout) -> None:
         self._memory = memory
         self.layout = layout
+        #: The whole segment as int64 and as float32, for those who touch single cells.
+        self.words: memoryview[int] = self.buffer.cast("q")
+        self.floats: memoryview[float] = self.buffer.cast("f")
 
     @classmethod
-    def create(cls, slots: int) -> Self:
-        """Reserve an arena of ``slots`` slots.
+    def create(cls, slots: int, of: int = 1) -> Self:
+        """Reserve an arena of ``slots`` slots, one of ``of`` alike that are wanted in all.
 
-        Raises ArenaError with the size needed and found when /dev/shm is too small.
+        Raises ArenaError with the size needed in all and found when /dev/shm is too small.
         """
+        assert of >= 1, of
         layout = Layout(slots)
         # SharedMemory only sets the size, a promise that the first write may find broken (SIGBUS).
         memory = shared_memory.SharedMemory(create=True, size=layout.nbytes)
@@ -40,7 +47,7 @@ class Arena:
             _reserve(memory, layout.nbytes)
         except OSError as error:
             memory.close()
-            raise ArenaError(_no_room(layout.nbytes, error)) from error
+            raise ArenaError(_no_room(layout.nbytes, of, error)) from error
         finally:
             memory.unlink()
             _stop_tracker()
@@ -79,6 +86,8 @@ class Arena:
 
     def close(self) -> None:
         """Unmap; every memoryview and array on the buffer must have been released."""
+        self.words.release()
+        self.floats.release()
         self._memory.close()
 
     def _header(self) -> tuple[int, ...]:
@@ -95,15 +104,19 @@ def _reserve(memory: shared_memory.SharedMemory, nbytes: int) -> None:
     os.posix_fallocate(descriptor, 0, nbytes)
 
 
-def _no_room(nbytes: int, error: OSError) -> str:
+def _no_room(nbytes: int, arenas: int, error: OSError) -> str:
+    needed_mib = -(-nbytes * arenas // _MIB)
     try:
         status = os.statvfs("/dev/shm")  # where Linux keeps shared memory
-        found = f"{status.f_bavail * status.f_frsize / 2**20:.0f} MiB are free"
+        size, free = (n * status.f_frsize // _MIB for n in (status.f_blocks, status.f_bavail))
+        found = f"it has {size} MiB, of which {free} MiB are free"
     except OSError:
         found = "its size is unknown"
+    who = "an arena needs" if arenas == 1 else f"{arenas} arenas need"
     return (
-        f"/dev/shm is too small: an arena needs {nbytes / 2**20:.0f} MiB and {found} "
-        f"({error.strerror}); enlarge it (docker run --shm-size) or lower CALLS_PER_WORKER"
+        f"/dev/shm is too small: {who} {needed_mib} MiB in all and {found} ({error.strerror}); "
+        f"enlarge it (docker run --shm-size={needed_mib + _SPARE_MIB}m) "
+        "or lower CALLS_PER_WORKER or WORKERS"
     )
 
 

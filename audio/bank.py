@@ -16,8 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio.arena import Arena
-from audio.format import BLOCKS_PER_FRAME, BLOCKS_PER_WINDOW, VAD_STATE_WIDTH
+from audio.format import (
+    BLOCKS_PER_FRAME,
+    BLOCKS_PER_WINDOW,
+    PCM_FRAME_BYTES,
+    VAD_STATE_WIDTH,
+)
+from audio.g722 import Codecs, Rows
 from audio.layout import (
+    AGED_TAG,
     CELLS,
     META_WORDS,
     STATE_BUFFERS,
@@ -111,6 +118,11 @@ class RingBank:
         found: Ints = self.meta[ready.slots, ready.cell, Meta.LENGTH]
         return found
 
+    def tags(self, ready: Ready) -> Ints:
+        """Tag of each ready cell."""
+        found: Ints = self.meta[ready.slots, ready.cell, Meta.TAG]
+        return found
+
     def put(self, ready: Ready, payload: Bytes, source: RingBank) -> None:
         """Write results (n, bytes) into the ready cells; tag and timestamp are the source's."""
         nbytes = payload.shape[1]
@@ -122,7 +134,10 @@ class RingBank:
 
 
 class Bank:
-    """All rings of one arena, seen from the DSP process."""
+    """All rings of one arena, seen from the DSP process.
+
+    ``decoders`` and ``encoders`` are this process's own: see :mod:`audio.g722`.
+    """
 
     def __init__(self, arena: Arena) -> None:
         layout, buffer = arena.layout, arena.buffer
@@ -132,6 +147,8 @@ class Bank:
             return np.ndarray((slots,), np.int64, buffer, layout.word_at(which))
 
         self.encoding = word(SlotWord.ENCODING)
+        self.generation = word(SlotWord.GENERATION)
+        self.decoders, self.encoders = Codecs(), Codecs()
         self._caller = tuple(
             map(word, (SlotWord.CALLER_HEAD, SlotWord.CALLER_DONE, SlotWord.CALLER_TAIL))
         )
@@ -156,6 +173,41 @@ class Bank:
     def assistant_ready(self) -> tuple[Ready, int]:
         """Slots with an assistant frame to process, and the longest backlog in frames."""
         return _ready(*self._assistant)
+
+    def caller_same(self, ready: Ready) -> NDArray[np.bool_]:
+        """Whether the frame before each ready one is of the same stream and has a result."""
+        before = (ready.cell - 1) & _MASK
+        same = self.caller_wire.same_stream(ready)
+        same &= self.caller_pcm.meta[ready.slots, before, Meta.TAG] != AGED_TAG
+        return same
+
+    def rows(self, ready: Ready, wire: RingBank, begun: NDArray[np.bool_]) -> Rows:
+        """What a codec must know of the ready frames of ``wire``."""
+        generation = self.generation[ready.slots]
+        return Rows(ready.slots, ready.frame, wire.tags(ready), generation, begun)
+
+    def drop_aged(self, ready: Ready, behind_max: int, rest: int) -> int:
+        """Drop the oldest caller frames of slots more than ``behind_max`` behind, but for ``rest``.
+
+        The reader finds well-formed cells of a tag that it throws away, never old samples, and
+        the frame after the hole begins a stream. Returns how many were dropped.
+        """
+        head, done, tail = self._caller
+        dropped = 0
+        for slot in ready.slots[head[ready.slots] - ready.frame > behind_max].tolist():
+            first, unread = int(done[slot]), int(done[slot] - tail[slot])
+            drop = min(int(head[slot]) - first - rest, USABLE_CELLS - unread)
+            frames = np.arange(first, first + drop)
+            meta = np.empty((drop, META_WORDS), np.int64)
+            meta[:, Meta.SEQUENCE] = frames + 1
+            meta[:, Meta.TAG] = AGED_TAG
+            meta[:, Meta.LENGTH] = PCM_FRAME_BYTES
+            meta[:, Meta.TIMESTAMP_MS] = -1
+            self.caller_pcm.meta[slot, frames & _MASK] = meta
+            # SYNC POINT (publish; observed by CallerReader.pop_heard): as in commit_caller.
+            done[slot] = first + drop
+            dropped += drop
+        return dropped
 
     def commit_caller(self, ready: Ready) -> None:
         """Publish the results of these caller frames and consume their input."""

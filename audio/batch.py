@@ -2,7 +2,8 @@
 
 Caller frames: decode -> level -> gate -> (voice activity of the windows that end here) -> 16 kHz.
 Assistant frames: 16 or 24 kHz -> the wire's rate -> encode. One step object handles the rows of
-one format; rows of different formats are grouped by whoever gathers them.
+one format; rows of different formats are grouped by whoever gathers them, and frames of a codec
+that has a state (G.722) come decoded and leave to be encoded: here they are linear PCM.
 
 No state is kept here. A filter's history is the end of the row's previous input cell, the voice
 activity detector's window is the end of the input ring, and what must be remembered from frame to
@@ -14,7 +15,9 @@ start with silence and a zero state.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -24,8 +27,10 @@ from audio import g711, vad
 from audio.format import (
     BLOCKS_PER_FRAME,
     BLOCKS_PER_WINDOW,
+    PCM_BYTES_PER_SAMPLE,
     PCM_RATE,
     WIRE_FORMATS,
+    ByteOrder,
     Encoding,
 )
 from audio.layout import VERDICT_VALUES, Verdict
@@ -35,6 +40,7 @@ Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Samples = NDArray[np.int16]
 
 VadMode = Literal["silero", "level", "off"]
 
@@ -64,7 +70,11 @@ class Heard:
 
 
 class CallerStep:
-    """Turns encoded caller frames of one encoding into 16 kHz PCM16 and verdicts."""
+    """Turns encoded caller frames of one encoding into 16 kHz PCM16 and verdicts.
+
+    ``wire_bytes`` are those of a frame in its ring, ``frame_bytes`` of what :meth:`hear` takes:
+    they differ only if the step is ``stateful``, when a codec has decoded the frame before.
+    """
 
     def __init__(
         self, encoding: Encoding, mode: VadMode, scorer: Scorer | None, *, gated: bool = True
@@ -75,17 +85,20 @@ class CallerStep:
         self._gated = gated
         self._scorer = scorer
         self._resampler = Resampler.make(wire.rate, PCM_RATE)
-        self._table = None if encoding is Encoding.PCM16 else g711.decode_table(encoding)
-        self.frame_bytes = wire.frame_bytes
-        self.history_bytes = wire.frame_bytes // BLOCKS_PER_FRAME
-        assert self._resampler.history * wire.frame_bytes == self.history_bytes * wire.frame_samples
+        self._decode = decoder(encoding)
+        self.stateful = wire.stateful
+        self.wire_bytes = wire.frame_bytes
+        self.frame_bytes = wire.samples_bytes
+        self.history_bytes = self.frame_bytes // BLOCKS_PER_FRAME
+        assert self._resampler.history * self.frame_bytes == self.history_bytes * wire.frame_samples
 
     def hear(self, frames: Bytes, history: Bytes, same: Bools, last: Floats, index: Ints) -> Heard:
         """Decode, measure and resample.
 
         ``frames`` (n, frame bytes), ``history`` (n, one block's bytes), ``same`` (n,): whether
         the previous cell belongs to the same stream, ``last`` (n, 8): its verdict, ``index``
-        (n,): the frames' numbers in their rings.
+        (n,): the frames' numbers in their rings. What a codec has decoded already counts as
+        frames and history.
         """
         samples = self._decode(frames)
         before = self._decode(history)
@@ -140,30 +153,45 @@ class CallerStep:
         due: Bools = (blocks + BLOCKS_PER_FRAME) // BLOCKS_PER_WINDOW > blocks // BLOCKS_PER_WINDOW
         return due
 
-    def _decode(self, payload: Bytes) -> Floats:
-        """Samples on the int16 scale; a new array."""
-        if self._table is not None:
-            return self._table.take(payload)
-        return np.ascontiguousarray(payload).view("<i2").astype(np.float32)
-
 
 class AssistantStep:
     """Turns PCM16 assistant frames of one rate into a carrier's encoding."""
 
     def __init__(self, rate: int, encoding: Encoding) -> None:
-        self._encoding = encoding
-        self._resampler = Resampler.make(rate, WIRE_FORMATS[encoding].rate)
-        self.history_bytes = self._resampler.history * 2
+        wire = WIRE_FORMATS[encoding]
+        self._encode = encoder(encoding)
+        self._resampler = Resampler.make(rate, wire.rate)
+        self.stateful = wire.stateful
+        self.history_bytes = self._resampler.history * PCM_BYTES_PER_SAMPLE
 
     def speak(self, frames: Bytes, history: Bytes, same: Bools) -> Bytes:
-        """Resample and encode: (n, PCM bytes), (n, history bytes), (n,) -> (n, wire bytes)."""
-        samples = np.ascontiguousarray(frames).view("<i2").astype(np.float32)
-        before = np.ascontiguousarray(history).view("<i2").astype(np.float32)
+        """Resample and encode: (n, PCM bytes), (n, history bytes), (n,) -> (n, wire bytes).
+
+        A codec with a state makes the wire's bytes of what is returned.
+        """
+        samples, before = _pcm("<", frames), _pcm("<", history)
         before[~same] = 0
-        pcm = to_int16(self._resampler(np.concatenate((before, samples), axis=1)))
-        if self._encoding is Encoding.PCM16:
-            return pcm.view(np.uint8)
-        return g711.encode(self._encoding, pcm)
+        return self._encode(to_int16(self._resampler(np.concatenate((before, samples), axis=1))))
+
+
+def decoder(encoding: Encoding) -> Callable[[Bytes], Floats]:
+    """What turns bytes (..., n) into samples on the int16 scale, a new array."""
+    order = WIRE_FORMATS[encoding].byte_order
+    return g711.decode_table(encoding).take if order is None else partial(_pcm, order)
+
+
+def encoder(encoding: Encoding) -> Callable[[Samples], Bytes]:
+    """What turns int16 samples into bytes."""
+    order = WIRE_FORMATS[encoding].byte_order
+    return partial(g711.encode, encoding) if order is None else partial(_pcm_bytes, order)
+
+
+def _pcm(order: ByteOrder, payload: Bytes) -> Floats:
+    return np.ascontiguousarray(payload).view(f"{order}i2").astype(np.float32)
+
+
+def _pcm_bytes(order: ByteOrder, samples: Samples) -> Bytes:
+    return samples.astype(f"{order}i2", copy=False).view(np.uint8)
 
 
 _FRESH = np.zeros(VERDICT_VALUES, np.float32)

@@ -2,7 +2,8 @@
 
 Each row of the table is a measurement: a name and a function that prepares work for a batch of n
 frames, one frame each of n calls. What the libraries offer has no batch: there, n calls are
-processed one after the other, each with its own object, as other gateways do. Rounds go through
+processed one after the other, each with its own object, as other gateways do; a library that is
+not installed is left out, by name. Rounds go through
 all measurements in turn, so that a machine whose speed drifts is unfair to none; the table shows
 medians, in microseconds per frame. Read ratios, not absolute times.
 
@@ -20,6 +21,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
+from math import gcd
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TypeAlias
@@ -28,7 +31,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from audio import bench_rings, g711, vad
+from audio import batch, bench_rings, g711, g722, vad
 from audio.format import FRAME_MS, PCM_RATE, TTS_RATE, VAD_WINDOW_MS, WIRE_RATE, Encoding
 from audio.resample import Resampler, to_int16
 from audio.vad_onnx import OnnxSilero
@@ -71,6 +74,37 @@ def encode(rows: int) -> Work:
     """PCM16 to mu-law bytes."""
     samples = to_int16(noise(rows, 160))
     return lambda: g711.encode(Encoding.MULAW, samples)
+
+
+def linear_decode(rows: int) -> Work:
+    """Linear bytes in network order to float32 samples, 16 kHz."""
+    payload = to_int16(noise(rows, 320)).view(np.uint8)
+    return partial(batch.decoder(Encoding.PCM16_BE), payload)
+
+
+def linear_encode(rows: int) -> Work:
+    """PCM16 to linear bytes in network order, 16 kHz."""
+    return partial(batch.encoder(Encoding.PCM16_BE), to_int16(noise(rows, 320)))
+
+
+def g722_decode(rows: int) -> Work:
+    """G.722 codes to PCM16 at 16 kHz: a loop, each row a stream of its own."""
+    codecs, rounds = g722.Codecs(), count()
+    codes, _ = codecs.encode(_streams(rows, 0), to_int16(noise(rows, 320)).view(np.uint8))
+    codecs = g722.Codecs()
+    return lambda: codecs.decode(_streams(rows, next(rounds)), codes)
+
+
+def g722_encode(rows: int) -> Work:
+    """PCM16 at 16 kHz to G.722 codes: likewise."""
+    codecs, rounds = g722.Codecs(), count()
+    pcm = to_int16(noise(rows, 320)).view(np.uint8)
+    return lambda: codecs.encode(_streams(rows, next(rounds)), pcm)
+
+
+def _streams(rows: int, frame: int) -> g722.Rows:
+    one = np.ones(rows, np.int64)
+    return g722.Rows(np.arange(rows), frame * one, one, one, one > 0)
 
 
 def resample_up(rows: int) -> Work:
@@ -123,6 +157,20 @@ def soxr_for_each(rate_in: int, rate_out: int, rows: int) -> Work:
     return resample
 
 
+def scipy_for_each(rate_in: int, rate_out: int, rows: int) -> Work:
+    """scipy's polyphase filter, a frame of each call by itself; it keeps nothing between them."""
+    from scipy.signal import resample_poly
+
+    up, down = rate_out // gcd(rate_in, rate_out), rate_in // gcd(rate_in, rate_out)
+    frame = noise(rate_in * FRAME_MS // 1000)
+
+    def resample() -> None:
+        for _ in range(rows):
+            resample_poly(frame, up, down)
+
+    return resample
+
+
 def for_each(convert: Callable[[bytes, int], bytes], data: bytes, rows: int) -> Work:
     """A function of the standard library's audioop, called for each call."""
 
@@ -148,6 +196,10 @@ def ours() -> list[Measurement]:
         Measurement("gather and decode", bench_rings.gather_decode),
         Measurement("G.711 decode", decode),
         Measurement("G.711 encode", encode),
+        Measurement("L16 decode, big endian, 16 kHz", linear_decode),
+        Measurement("L16 encode, big endian, 16 kHz", linear_encode),
+        Measurement("G.722 decode, one by one", g722_decode),
+        Measurement("G.722 encode, one by one", g722_encode),
         Measurement("resample 8 -> 16", resample_up),
         Measurement("resample 16 -> 8, encode", partial(resample_down, PCM_RATE)),
         Measurement("resample 24 -> 8, encode", partial(resample_down, TTS_RATE)),
@@ -166,10 +218,14 @@ def ours() -> list[Measurement]:
 def usual() -> list[Measurement]:
     """The libraries that other gateways use, one call at a time; ONNX Runtime also batched."""
     found = list(_audioop())
-    for rate_in, rate_out in ((WIRE_RATE, PCM_RATE), (PCM_RATE, WIRE_RATE), (TTS_RATE, WIRE_RATE)):
-        name = f"soxr stream {rate_in // 1000} -> {rate_out // 1000}"
-        found.append(Measurement(name, partial(soxr_for_each, rate_in, rate_out)))
-    if importlib.util.find_spec("onnxruntime") is None:
+    resamplers = {"soxr stream": soxr_for_each}
+    if _is_there("scipy"):
+        resamplers["scipy resample_poly"] = scipy_for_each
+    for name, work in resamplers.items():
+        for rates in ((WIRE_RATE, PCM_RATE), (PCM_RATE, WIRE_RATE), (TTS_RATE, WIRE_RATE)):
+            path = f"{rates[0] // 1000} -> {rates[1] // 1000}"
+            found.append(Measurement(f"{name} {path}", partial(work, *rates)))
+    if not _is_there("onnxruntime"):
         return found
     for rate in (WIRE_RATE, PCM_RATE):
         name = f"{rate // 1000} kHz, ONNX Runtime"
@@ -180,8 +236,17 @@ def usual() -> list[Measurement]:
     return found
 
 
+def missing() -> list[str]:
+    """Libraries that would be measured too if they were installed."""
+    return [name for name in ("audioop", "scipy", "onnxruntime") if not _is_there(name)]
+
+
+def _is_there(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
 def _audioop() -> Iterable[Measurement]:
-    if importlib.util.find_spec("audioop") is None:
+    if not _is_there("audioop"):
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it leaves with Python 3.13
@@ -280,7 +345,9 @@ def main() -> int:
     _restart_prepared()
     sys.stdout.write(f"{_host()}\n\n")
     table = measure([*ours(), *usual()])
-    sys.stdout.write(f"{rendered(table)}\n\n")
+    sys.stdout.write(f"{rendered(table)}\n")
+    sys.stdout.writelines(f"{name:42} not installed\n" for name in missing())
+    sys.stdout.write("\n")
     missed = 0
     for text, ratio, most in targets(table):
         missed += ratio > most

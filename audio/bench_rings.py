@@ -16,8 +16,9 @@ from audio import g711
 from audio.arena import Arena
 from audio.bank import Bank, Ready
 from audio.format import PCM_FRAME_BYTES, WIRE_FORMATS, Encoding
-from audio.layout import Layout
-from audio.ring import RingReader, RingWriter
+from audio.layout import Layout, SlotWord
+from audio.results import CallerResults
+from audio.ring import RingWriter
 
 Work = Callable[[], object]
 
@@ -30,6 +31,8 @@ class Heap:
 
     layout: Layout
     buffer: memoryview
+    words: memoryview[int]
+    floats: memoryview[float]
 
 
 @dataclass
@@ -37,17 +40,22 @@ class Rig:
     """n slots with both ends of the caller's rings."""
 
     writers: list[RingWriter]
-    readers: list[RingReader]
+    results: CallerResults
     bank: Bank
+    words: memoryview[int]
+    layout: Layout
 
     @classmethod
     def of(cls, slots: int) -> Rig:
         """n slots in ordinary memory: sharing it costs nothing, giving it back is simple."""
         layout = Layout(slots)
-        arena = cast("Arena", Heap(layout, memoryview(bytearray(layout.nbytes))))
+        view = memoryview(bytearray(layout.nbytes))
+        arena = cast("Arena", Heap(layout, view, view.cast("q"), view.cast("f")))
         writers = [RingWriter(arena, layout.caller_wire, n) for n in range(slots)]
-        readers = [RingReader(arena, layout.caller_pcm, n) for n in range(slots)]
-        return cls(writers, readers, Bank(arena))
+        results = CallerResults(arena)
+        for slot in range(slots):
+            results.begin(slot, tag=0)
+        return cls(writers, results, Bank(arena), arena.words, layout)
 
     def ready(self) -> Ready:
         """All slots hold one frame."""
@@ -60,11 +68,12 @@ class Rig:
 def push(slots: int) -> Work:
     """A worker writes one caller frame of every call."""
     rig = Rig.of(slots)
+    words, done_at = rig.words, rig.layout.word_index(SlotWord.CALLER_DONE, 0)
 
     def work() -> None:
-        for writer in rig.writers:
+        for slot, writer in enumerate(rig.writers):
             writer.push(_FRAME)
-            writer._consumed[0] = writer._published[0]  # noqa: SLF001 - stands in for the DSP
+            words[done_at + slot] += 1  # stands in for the DSP process
 
     return work
 
@@ -100,7 +109,7 @@ def commit(slots: int) -> Work:
 
 
 def pop(slots: int) -> Work:
-    """A worker reads one result of every call."""
+    """A worker takes one result of every call."""
     rig = Rig.of(slots)
     ready = rig.ready()
     rig.bank.caller_pcm.put(
@@ -108,9 +117,11 @@ def pop(slots: int) -> Work:
     )
     rig.bank.commit_caller(ready)
 
+    tail_at = rig.layout.word_index(SlotWord.CALLER_TAIL, 0)
+    before = bytes(8 * slots)
+
     def work() -> None:
-        for reader in rig.readers:
-            reader.pop()
-            reader._consumed[0] -= 1  # noqa: SLF001 - once more
+        assert len(rig.results.take()) == slots
+        rig.words[tail_at : tail_at + slots] = memoryview(before).cast("q")  # once more
 
     return work

@@ -4,6 +4,16 @@ Sleeps on an event fd while nothing happens. Under load it runs every half tick,
 and the assistant pass by turns; one pass, publish, sleep. It never loops until nothing is ready:
 under load something always is, and results would be published late. A process that serves no
 arena is the standby: everything is loaded, it only beats and waits to be given one.
+
+A pass takes one frame of each slot, a tick of 10 ms has a pass of each kind: a slot that is
+behind catches up at twice real time. Neither a stalled process nor a network that delivers two
+seconds of a caller at once costs a word. Only when ticks usually last longer than a frame does
+(median of two seconds) can nobody catch up; all would be late for good, by as much as the rings
+hold. Then, and only then, a slot more than ``AGED_FRAMES`` behind loses its oldest frames. The
+limit is twice what a stall of 150 ms leaves behind, and well below what a ring holds (29), beyond
+which the newest would be lost instead. The assistant's frames never age: they are made ahead of
+their time, so that a full ring is their normal state and whoever makes them waits for room; and
+what was dropped would be a word that the caller never hears.
 """
 
 from __future__ import annotations
@@ -16,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -24,16 +34,31 @@ from audio import vad
 from audio.arena import Arena
 from audio.bank import Bank, Ints, Ready, next_selector
 from audio.batch import AssistantStep, CallerStep, Scorer, VadMode
-from audio.format import PCM_RATE, TTS_RATE, WIRE_FORMATS, Encoding, pcm_frame_bytes
-from audio.layout import Verdict
+from audio.format import (
+    FRAME_NS,
+    NS_PER_MS,
+    PCM_RATE,
+    TTS_RATE,
+    WIRE_FORMATS,
+    Encoding,
+    pcm_frame_bytes,
+)
+from audio.layout import USABLE_CELLS, Verdict
+from audio.ticks import TickGauge
 from audio.vad_onnx import OnnxSilero
 from supervisor.scoreboard import Row, Scoreboard
 
 EXIT_CONFIG = 2
 IDLE_WAIT_MS = 100
+#: A caller's frames that may wait when nobody can catch up, and how many of them are kept then.
+AGED_FRAMES = 16
+KEPT_FRAMES = 2
+TIDY_NS = 1_000 * NS_PER_MS
 _NS_PER_S = 1_000_000_000
 _KINDS = max(Encoding) + 1
 _BAD = -1
+
+assert 150 * NS_PER_MS // FRAME_NS < AGED_FRAMES < USABLE_CELLS
 
 
 def main(  # noqa: PLR0913 - a child's main is told everything it may touch
@@ -133,6 +158,14 @@ def load_scorer(model: bytes, rate: int) -> Scorer:
         return OnnxSilero(model, rate)
 
 
+class Counts(NamedTuple):
+    """What a caller step did: windows scored and skipped, codecs restarted within a stream."""
+
+    scored: int
+    skipped: int
+    restarts: int
+
+
 class AudioPlane:
     """Every step object, made and warmed once."""
 
@@ -140,7 +173,8 @@ class AudioPlane:
         scorers: dict[int, Scorer] = {}
         if mode == "silero":
             model = _model()
-            scorers = {w.rate: load_scorer(model, w.rate) for w in WIRE_FORMATS.values()}
+            rates = {wire.rate for wire in WIRE_FORMATS.values()}
+            scorers = {rate: load_scorer(model, rate) for rate in rates}
         self.caller = {
             e: CallerStep(e, mode, scorers.get(w.rate), gated=gated)
             for e, w in WIRE_FORMATS.items()
@@ -151,36 +185,48 @@ class AudioPlane:
             for e in WIRE_FORMATS
         }
 
-    def caller_rows(self, bank: Bank, ready: Ready, encoding: Encoding) -> tuple[int, int]:
-        """Process caller frames of one encoding; returns windows scored and windows skipped."""
+    def caller_rows(self, bank: Bank, ready: Ready, encoding: Encoding) -> Counts:
+        """Process caller frames of one encoding."""
         step, wire = self.caller[encoding], bank.caller_wire
+        frames = wire.frames(ready, step.wire_bytes)
+        same = bank.caller_same(ready)
+        # The ring whose cells hold the stream's samples: a codec's codes are none.
+        past, restarts = wire, 0
+        if step.stateful:
+            past = bank.caller_pcm
+            frames, restarts = bank.decoders.decode(bank.rows(ready, wire, same), frames)
         nbytes = step.frame_bytes
-        frames = wire.frames(ready, nbytes)
-        history = wire.tails(ready, nbytes, step.history_bytes)
-        last = bank.last_verdict(ready)
-        same = wire.same_stream(ready)
-        heard = step.hear(frames, history, same, last, ready.frame)
+        history = past.tails(ready, nbytes, step.history_bytes)
+        heard = step.hear(frames, history, same, bank.last_verdict(ready), ready.frame)
+        bank.caller_pcm.put(ready, heard.pcm, wire)
         scored = int(np.count_nonzero(heard.due))
         if scored:
             due = ready.pick(heard.due)
-            windows, first = wire.windows(due, nbytes)
+            windows, first = past.windows(due, nbytes)
             selector = heard.verdict[heard.due, Verdict.SELECTOR].astype(np.intp)
             state = step.score(windows, first, heard, due.frame, bank.state(due, selector))
             selector = next_selector(selector)
             bank.put_state(due, selector, state)
             heard.verdict[heard.due, Verdict.SELECTOR] = selector
         bank.put_verdict(ready, heard.verdict)
-        bank.caller_pcm.put(ready, heard.pcm, wire)
         bank.commit_caller(ready)
-        return scored, heard.skipped
+        return Counts(scored, heard.skipped, restarts)
 
-    def assistant_rows(self, bank: Bank, ready: Ready, nbytes: int, encoding: Encoding) -> None:
-        """Process assistant frames of one length (hence rate) for one encoding."""
+    def assistant_rows(self, bank: Bank, ready: Ready, nbytes: int, encoding: Encoding) -> int:
+        """Process assistant frames of one length (hence rate) for one encoding.
+
+        Returns how many codecs were restarted within a stream.
+        """
         step, pcm = self.assistant[nbytes, encoding], bank.assistant_pcm
         frames = pcm.frames(ready, nbytes)
         history = pcm.tails(ready, nbytes, step.history_bytes)
-        bank.assistant_wire.put(ready, step.speak(frames, history, pcm.same_stream(ready)), pcm)
+        same = pcm.same_stream(ready)
+        spoken, restarts = step.speak(frames, history, same), 0
+        if step.stateful:
+            spoken, restarts = bank.encoders.encode(bank.rows(ready, pcm, same), spoken)
+        bank.assistant_wire.put(ready, spoken, pcm)
         bank.commit_assistant(ready)
+        return restarts
 
 
 class DspLoop:
@@ -192,6 +238,8 @@ class DspLoop:
         self._row = row
         self._half_tick_ns = tick_ms * 1_000_000 // 2
         self._began_ns = 0
+        self._tidy_at_ns = 0
+        self.ticks = TickGauge()
         self._passes: list[Callable[[Bank], int]] = [self._caller_pass, self._assistant_pass]
 
     def turn(self, mine: Sequence[int]) -> list[int]:
@@ -207,9 +255,7 @@ class DspLoop:
                 self._row.count("dsp_passes")
                 self._row.count("dsp_frames", sum(frames))
                 break
-        now = time.monotonic_ns()
-        self._row.count("dsp_busy_ns", now - self._began_ns)
-        self._row.beat(now)
+        self._note(worked=bool(worked))
         return worked
 
     def rest(self) -> None:
@@ -218,17 +264,37 @@ class DspLoop:
         if left > 0:
             time.sleep(left / _NS_PER_S)
 
+    def _note(self, *, worked: bool) -> None:
+        """Say how the pass went; once a second free the codecs of calls that are over."""
+        now = time.monotonic_ns()
+        if worked:
+            self.ticks.worked(self._began_ns)
+        else:
+            self.ticks.idled()
+        self.ticks.update(now)
+        self._row.count("dsp_busy_ns", now - self._began_ns)
+        self._row.beat(now, self.ticks.p99_ns)
+        if now >= self._tidy_at_ns:
+            self._tidy_at_ns = now + TIDY_NS
+            for bank in self._banks:
+                bank.decoders.forget(bank.generation)
+                bank.encoders.forget(bank.generation)
+
     def _caller_pass(self, bank: Bank) -> int:
         ready, backlog = bank.caller_ready()
         self._row.gauge("dsp_backlog_max", backlog)
+        if backlog > AGED_FRAMES and self.ticks.median_ns > FRAME_NS:
+            self._row.count("frames_aged", bank.drop_aged(ready, AGED_FRAMES, KEPT_FRAMES))
+            ready, _ = bank.caller_ready()
         kinds = np.where(bank.caller_wire.whole(ready), bank.encoding[ready.slots], _BAD)
         for kind, rows in _groups(ready, kinds):
             if kind not in self._plane.caller:
                 self._skip(bank.commit_caller, rows)
                 continue
-            scored, skipped = self._plane.caller_rows(bank, rows, Encoding(kind))
-            self._row.count("dsp_windows", scored)
-            self._row.count("dsp_windows_skipped", skipped)
+            counts = self._plane.caller_rows(bank, rows, Encoding(kind))
+            self._row.count("dsp_windows", counts.scored)
+            self._row.count("dsp_windows_skipped", counts.skipped)
+            self._row.count("codec_restarts", counts.restarts)
         return len(ready)
 
     def _assistant_pass(self, bank: Bank) -> int:
@@ -240,7 +306,8 @@ class DspLoop:
             if (nbytes, encoding) not in self._plane.assistant:
                 self._skip(bank.commit_assistant, rows)
                 continue
-            self._plane.assistant_rows(bank, rows, nbytes, Encoding(encoding))
+            restarts = self._plane.assistant_rows(bank, rows, nbytes, Encoding(encoding))
+            self._row.count("codec_restarts", restarts)
         return len(ready)
 
     def _skip(self, commit: Callable[[Ready], None], rows: Ready) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 FRAME_MS = 20
 FRAMES_PER_SECOND = 1000 // FRAME_MS
@@ -19,33 +20,49 @@ PCM_BYTES_PER_SAMPLE = 2
 class Encoding(IntEnum):
     """How a carrier encodes audio. The value is written into shared memory: never renumber.
 
-    MULAW and ALAW are G.711 at 8 kHz (ITU-T G.711); PCM16 is linear, little endian, 16 kHz.
+    MULAW and ALAW are G.711 at 8 kHz (ITU-T G.711). G722 is sub-band ADPCM, 64 kbit/s for 16 kHz
+    (ITU-T G.722; static RTP payload type 9, whose clock counts 8000 for historical reasons, RFC
+    3551). The rest is linear PCM, "L16": 16 or 8 kHz, little endian or (BE) in network order.
     """
 
     MULAW = 0
     ALAW = 1
     PCM16 = 2
+    G722 = 3
+    PCM16_BE = 4
+    PCM16_8K = 5
+    PCM16_8K_BE = 6
+
+
+ByteOrder = Literal["<", ">"]
 
 
 @dataclass(frozen=True, slots=True)
 class WireFormat:
-    """One encoding's numbers: samples per second, bytes of a 20 ms frame, the byte of silence."""
+    """One encoding's numbers; all that the steps need to know of it.
+
+    ``rate`` is in samples per second, ``frame_bytes`` those of 20 ms. A frame of the byte
+    ``silence`` is silent to a decoder that begins with it (G.722: 3 of 32768 at most; there is no
+    code for silence in the midst of a stream). ``byte_order`` is that of linear samples, None for
+    companded ones. A frame of a ``stateful`` encoding means nothing without all that came before
+    it: a codec object turns frames into linear samples, of which ``byte_order`` then speaks.
+    """
 
     rate: int
     frame_bytes: int
     silence: int
+    byte_order: ByteOrder | None
+    stateful: bool = False
 
     @property
     def frame_samples(self) -> int:
         """Samples in one frame."""
         return self.rate // FRAMES_PER_SECOND
 
-
-WIRE_FORMATS: dict[Encoding, WireFormat] = {
-    Encoding.MULAW: WireFormat(WIRE_RATE, WIRE_RATE // FRAMES_PER_SECOND, 0xFF),
-    Encoding.ALAW: WireFormat(WIRE_RATE, WIRE_RATE // FRAMES_PER_SECOND, 0xD5),
-    Encoding.PCM16: WireFormat(PCM_RATE, PCM_RATE // FRAMES_PER_SECOND * PCM_BYTES_PER_SAMPLE, 0),
-}
+    @property
+    def samples_bytes(self) -> int:
+        """Bytes of one frame's samples as the steps take them: decoded, if it is stateful."""
+        return self.frame_samples * PCM_BYTES_PER_SAMPLE if self.stateful else self.frame_bytes
 
 
 def pcm_frame_bytes(rate: int) -> int:
@@ -53,6 +70,22 @@ def pcm_frame_bytes(rate: int) -> int:
     assert rate % FRAMES_PER_SECOND == 0, rate
     return rate // FRAMES_PER_SECOND * PCM_BYTES_PER_SAMPLE
 
+
+def _linear(rate: int, byte_order: ByteOrder) -> WireFormat:
+    return WireFormat(rate, pcm_frame_bytes(rate), 0, byte_order)
+
+
+CODE_FRAME_BYTES = 160  # 64 kbit/s: G.711 and G.722
+
+WIRE_FORMATS: dict[Encoding, WireFormat] = {
+    Encoding.MULAW: WireFormat(WIRE_RATE, CODE_FRAME_BYTES, 0xFF, None),
+    Encoding.ALAW: WireFormat(WIRE_RATE, CODE_FRAME_BYTES, 0xD5, None),
+    Encoding.PCM16: _linear(PCM_RATE, "<"),
+    Encoding.G722: WireFormat(PCM_RATE, CODE_FRAME_BYTES, 0xFF, "<", stateful=True),
+    Encoding.PCM16_BE: _linear(PCM_RATE, ">"),
+    Encoding.PCM16_8K: _linear(WIRE_RATE, "<"),
+    Encoding.PCM16_8K_BE: _linear(WIRE_RATE, ">"),
+}
 
 PCM_FRAME_BYTES = pcm_frame_bytes(PCM_RATE)
 TTS_FRAME_BYTES = pcm_frame_bytes(TTS_RATE)
@@ -68,4 +101,5 @@ assert BLOCKS_PER_FRAME * BLOCK_MS == FRAME_MS
 assert BLOCKS_PER_WINDOW * BLOCK_MS == VAD_WINDOW_MS
 assert PCM_FRAME_BYTES == 640
 assert TTS_FRAME_BYTES == 960
-assert WIRE_FORMATS[Encoding.MULAW].frame_bytes == 160
+assert WIRE_FORMATS.keys() == set(Encoding)
+assert all(wire.frame_bytes <= PCM_FRAME_BYTES for wire in WIRE_FORMATS.values())

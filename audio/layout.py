@@ -36,6 +36,9 @@ CELLS = 32
 HISTORY_CELLS = 3
 USABLE_CELLS = CELLS - HISTORY_CELLS
 SLOT_BYTES_MAX = 128 * 1024
+#: Tag of the result of a frame that was dropped for its age: there is none. No lease has this tag
+#: and no reader expects it (-1 is what a reader without a lease expects), so that nobody takes it.
+AGED_TAG = -2
 
 ALIGN = 64
 WORD_BYTES = 8
@@ -119,6 +122,10 @@ class Layout:
     def word_at(self, word: SlotWord) -> int:
         """Offset of a slot-word array."""
         return self._words_at[word]
+
+    def word_index(self, word: SlotWord, slot: int) -> int:
+        """Where a slot's word is, counted in int64 from the start of the segment."""
+        return self._words_at[word] // WORD_BYTES + slot
 
     def _ring(self, cell_bytes: int, published: SlotWord, consumed: SlotWord) -> RingPlace:
         assert cell_bytes % 8 == 0

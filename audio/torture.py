@@ -1,8 +1,17 @@
 """``python -m audio.torture``: kill processes on the rings at random moments, and look for damage.
 
 Two runs. *Ring*: a producer and a consumer of one ring are killed in turn while they work as fast
-as they can. Every cell's payload follows from its number, so a corrupt, repeated or missing cell
-is seen at once, and so is one that the producer was told is written and that is not there.
+as they can. Every cell's payload follows from its number, so what is taken can be checked exactly:
+
+* A cell is checked after its copy and before it counts as consumed, its number against the one
+  that must come next, its bytes against the number's. What was found is in shared memory by then:
+  no kill hides damage, at worst it is counted twice.
+* One cell may be taken again: that whose taker was killed after the check and before the count.
+  Any other that comes twice, is passed over or is not what was written counts as corrupt.
+* A cell that the producer was told is written (``push`` returned True) must be published then,
+  and in the end every published cell must have been checked: else it is lost.
+
+What a killed consumer had consumed dies with it, as a killed worker's calls do.
 
 *DSP*: 64 slots stream known audio through a DSP process that is killed again and again, its
 standby taking over. The output must be what an undisturbed run gives: PCM16 to one LSB (matrix
@@ -23,18 +32,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from audio import dsp_process, g711
 from audio.arena import Arena
 from audio.batch import VadMode
 from audio.format import PCM_FRAME_BYTES, Encoding
-from audio.layout import CELLS, SlotWord
-from audio.ring import CallerReader, RingReader, RingWriter, slot_word
+from audio.layout import Layout, SlotWord
+from audio.results import CallerResults, Ints, Results
+from audio.ring import RingWriter
 from supervisor.scoreboard import Field, Phase, RowName, Scoreboard
 
 SLOTS = 64
 _READY_TIMEOUT_S = 30
-_ACKNOWLEDGED = SlotWord.ENCODING  # of slot 0, which the ring run does not use otherwise
+_RING = Layout(1)
+_HEAD = _RING.word_index(_RING.caller_wire.published, 0)
+_TAIL = _RING.word_index(_RING.caller_wire.consumed, 0)
+# Slot words that this run has no other use for: the producer's, and the consumer's.
+_ACKNOWLEDGED = _RING.word_index(SlotWord.ENCODING, 0)
+_CHECKED = _RING.word_index(SlotWord.ASSISTANT_HEAD, 0)
+_CORRUPT = _RING.word_index(SlotWord.ASSISTANT_DONE, 0)
 
 
 @dataclass
@@ -56,10 +73,7 @@ def torture_ring(seconds: float, seed: int) -> RingResult:
     """Kill a ring's producer and consumer at random for ``seconds``."""
     arena, dice = Arena.create(1), random.Random(seed)
     result, ends_at = RingResult(), time.monotonic() + seconds
-    acknowledged = slot_word(arena, _ACKNOWLEDGED, 0)
-    damage = slot_word(arena, SlotWord.GENERATION, 0)
-    head = slot_word(arena, SlotWord.CALLER_HEAD, 0)
-    tail = slot_word(arena, SlotWord.CALLER_DONE, 0)
+    words = arena.words
     pids = {produce: _fork(lambda: produce(arena)), consume: _fork(lambda: consume(arena))}
     while time.monotonic() < ends_at:
         time.sleep(dice.uniform(0.001, 0.06))
@@ -67,48 +81,56 @@ def torture_ring(seconds: float, seed: int) -> RingResult:
         _kill(pids[victim])
         result.kills += 1
         if victim is produce:
-            result.lost += max(0, acknowledged[0] - head[0])
+            result.lost += max(0, words[_ACKNOWLEDGED] - words[_HEAD])
         pids[victim] = _fork(lambda victim=victim: victim(arena))  # type: ignore[misc]
     for pid in pids.values():
         _kill(pid)
-    reader = RingReader(arena, arena.layout.caller_wire, 0)
-    while reader.available:
-        number = tail[0]
-        damage[0] += reader.pop() != payload_of(number)
-    result.lost += head[0] - tail[0]
-    result.cells, result.corrupt = tail[0], damage[0] + reader.bad
-    reader.close()
-    for view in (acknowledged, damage, head, tail):
-        view.release()
+    rest = CheckedResults(arena)
+    rest.take()
+    rest.close()
+    result.lost += max(words[_ACKNOWLEDGED], words[_HEAD]) - words[_CHECKED]
+    result.cells, result.corrupt = words[_CHECKED], words[_CORRUPT]
     arena.close()
     return result
 
 
 def produce(arena: Arena) -> None:
     """Write the next cells until killed; says which were acknowledged."""
-    writer = RingWriter(arena, arena.layout.caller_wire, 0)
-    acknowledged = slot_word(arena, _ACKNOWLEDGED, 0)
-    head = slot_word(arena, SlotWord.CALLER_HEAD, 0)
+    writer, words = RingWriter(arena, arena.layout.caller_wire, 0), arena.words
     while True:
-        number = head[0]
+        number = words[_HEAD]
         if writer.push(payload_of(number)):
-            acknowledged[0] = number + 1
+            words[_ACKNOWLEDGED] = number + 1
         else:
             os.sched_yield()
 
 
 def consume(arena: Arena) -> None:
-    """Read cells until killed; counts those whose content is not that of their number."""
-    reader = RingReader(arena, arena.layout.caller_wire, 0)
-    damage = slot_word(arena, SlotWord.GENERATION, 0)
-    tail = slot_word(arena, SlotWord.CALLER_DONE, 0)
+    """Take and check cells until killed."""
+    results = CheckedResults(arena)
     while True:
-        number = tail[0]
-        payload = reader.pop()
-        if payload is None:
+        if not results.take():
             os.sched_yield()
-        elif payload != payload_of(number):
-            damage[0] += 1
+
+
+class CheckedResults(Results):
+    """Goes on where its predecessor was killed; checks every cell before it is consumed."""
+
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena, arena.layout.caller_wire)
+        self.expect(0, tag=0)
+        self._words = words = arena.words
+        words[_CORRUPT] += words[_CHECKED] - words[_TAIL] not in (0, 1)
+        words[_CHECKED] = words[_TAIL]
+
+    @override
+    def _frames(self, slots: Ints, cells: Ints) -> list[bytes]:
+        """Called once a round, also when it has nothing but a cell that is passed over."""
+        words, frames = self._words, super()._frames(slots, cells)
+        number = words[_TAIL]
+        words[_CORRUPT] += number != words[_CHECKED] or frames != [payload_of(number)]
+        words[_CHECKED] = number + 1
+        return frames
 
 
 @dataclass
@@ -141,36 +163,37 @@ class Streams:
         layout = arena.layout
         slots = range(layout.slots)
         self._in = [RingWriter(arena, layout.caller_wire, n, tag=1) for n in slots]
-        self._out = [CallerReader(arena, n, tag=1) for n in slots]
+        self._heard = CallerResults(arena)
         self._say = [RingWriter(arena, layout.assistant_pcm, n, tag=1) for n in slots]
-        self._said = [RingReader(arena, layout.assistant_wire, n, tag=1) for n in slots]
+        self._encoded = Results(arena, layout.assistant_wire)
+        for n in slots:
+            self._heard.begin(n, tag=1)
+            self._encoded.begin(n, tag=1)
         self._pushed = [[0, 0] for _ in slots]
         self.heard = [Heard() for _ in slots]
 
     def exchange(self) -> bool:
         """Push what fits, take what is ready; whether everything has come back."""
-        complete = True
-        for n, heard in enumerate(self.heard):
+        for n in range(len(self.heard)):
             self._push(n, 0, self._in[n], self._caller[n])
             self._push(n, 1, self._say[n], self._speech[n])
-            while (result := self._out[n].pop_heard()) is not None:
-                heard.pcm.append(result[0])
-                heard.probability.append(result[1])
-            while (frame := self._said[n].pop()) is not None:
-                heard.encoded.append(frame)
-            complete &= len(heard.pcm) == len(heard.encoded) == self._frames
-        return complete
+        for n, pcm, probability, _ in self._heard.take_heard():
+            self.heard[n].pcm.append(pcm)
+            self.heard[n].probability.append(probability)
+        for n, encoded in self._encoded.take():
+            self.heard[n].encoded.append(encoded)
+        return all(len(h.pcm) == len(h.encoded) == self._frames for h in self.heard)
+
+    def close(self) -> None:
+        """Let go of the arena."""
+        self._heard.close()
+        self._encoded.close()
 
     def _push(self, n: int, way: int, writer: RingWriter, frames: list[bytes]) -> None:
         # A few frames ahead, as a call is: the whole ring ahead would make every batch alike.
         while self._pushed[n][way] < self._frames and len(writer) < 4:
             writer.push(frames[self._pushed[n][way]])
             self._pushed[n][way] += 1
-
-    def close(self) -> None:
-        """Release all views."""
-        for end in (*self._in, *self._out, *self._say, *self._said):
-            end.close()
 
 
 def _material(frames: int, seed: int) -> tuple[list[list[bytes]], list[list[bytes]]]:
@@ -335,6 +358,5 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if good else 1
 
 
-assert CELLS > 4
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from audio.arena import Arena
 from audio.format import WIRE_FORMATS, Encoding
 from audio.layout import SlotWord
-from audio.ring import CallerReader, RingReader, RingWriter, slot_word, slot_words
+from audio.results import CallerResults, Results
+from audio.ring import RingWriter
 
 _EPOCH_BITS = 24
 
@@ -44,73 +45,60 @@ class Line:
     """One leased slot: encoded caller frames in, heard PCM out; assistant PCM in, encoded out."""
 
     __slots__ = (
-        "_bell",
-        "_caller_pcm",
         "_caller_wire",
         "_damage_seen",
-        "_encoding_word",
-        "_generation_word",
+        "_encoding_at",
+        "_generation_at",
         "_pcm",
-        "_wire",
-        "assistant_waiting",
+        "_pushed_at",
+        "_results",
+        "_taken_at",
+        "_words",
         "encoding",
         "frame_bytes",
-        "pop_heard",
+        "push_assistant",
+        "push_caller",
         "slot",
     )
 
-    def __init__(self, arena: Arena, slot: int, bell: Bell) -> None:
+    def __init__(self, arena: Arena, slot: int, results: Outputs, bell: Bell) -> None:
         layout = arena.layout
         self.slot = slot
         self.encoding = Encoding.MULAW
         self.frame_bytes = 0
         self._damage_seen = 0
-        self._bell = bell
-        self._encoding_word = slot_word(arena, SlotWord.ENCODING, slot)
-        self._generation_word = slot_word(arena, SlotWord.GENERATION, slot)
-        self._caller_wire = RingWriter(arena, layout.caller_wire, slot)
-        self._caller_pcm = CallerReader(arena, slot)
-        self._pcm = RingWriter(arena, layout.assistant_pcm, slot)
-        self._wire = RingReader(arena, layout.assistant_wire, slot)
-        #: Next caller frame: (16 kHz PCM16, speech probability, level), or None.
-        self.pop_heard = self._caller_pcm.pop_heard
-        #: Encoded assistant frames that wait to be sent, those of older epochs included; cheap.
-        self.assistant_waiting = self._wire.waiting
+        self._words = arena.words
+        self._encoding_at = layout.word_index(SlotWord.ENCODING, slot)
+        self._generation_at = layout.word_index(SlotWord.GENERATION, slot)
+        self._caller_wire = RingWriter(arena, layout.caller_wire, slot, bell=bell)
+        self._results = results
+        self._pcm = RingWriter(arena, layout.assistant_pcm, slot, bell=bell)
+        self._pushed_at = layout.word_index(SlotWord.ASSISTANT_HEAD, slot)
+        self._taken_at = layout.word_index(SlotWord.ASSISTANT_TAIL, slot)
+        # For every frame, hence the rings' own methods, without a call between.
+        #: Hand one encoded caller frame and its timestamp to the DSP process; False when full.
+        self.push_caller = self._caller_wire.push
+        #: Hand one frame of PCM16 at 16 or 24 kHz to the DSP process; False when full.
+        self.push_assistant = self._pcm.push
 
     def begin(self, encoding: Encoding) -> None:
         """Start a new lease for a call whose carrier uses ``encoding``."""
-        generation = self._generation_word[0] + 1
-        self._generation_word[0] = generation
-        self._encoding_word[0] = encoding
+        generation = self._words[self._generation_at] + 1
+        self._words[self._generation_at] = generation
+        self._words[self._encoding_at] = encoding
         self.encoding = encoding
         self.frame_bytes = WIRE_FORMATS[encoding].frame_bytes
         tag = generation << _EPOCH_BITS
-        self._caller_wire.tag = self._caller_pcm.tag = self._pcm.tag = self._wire.tag = tag
-        self._caller_pcm.discard()
-        self._wire.discard()
-
-    def push_caller(self, frame: bytes, timestamp_ms: int) -> bool:
-        """Hand one encoded caller frame to the DSP process; False when the ring is full."""
-        pushed = self._caller_wire.push(frame, timestamp_ms)
-        if not pushed:
-            self._check_damage()
-        if not self._bell.rung:
-            self._bell.ring()
-        return pushed
+        self._caller_wire.tag = self._pcm.tag = tag
+        self._results.begin(self.slot, tag)
 
     def check(self) -> int:
-        """Look for damaged counters even if nothing flows; how often any were found so far."""
-        self._check_damage()
-        return self.damage
-
-    def push_assistant(self, frame: bytes | memoryview) -> bool:
-        """Hand one frame of PCM16 at 16 or 24 kHz to the DSP process; False when full."""
-        pushed = self._pcm.push(frame)
-        if not pushed:
-            self._check_damage()
-        if not self._bell.rung:
-            self._bell.ring()
-        return pushed
+        """Look for damaged counters, go on under a new tag; how often any were found so far."""
+        damage = self.damage
+        if damage != self._damage_seen:
+            self._damage_seen = damage
+            self.begin(self.encoding)
+        return damage
 
     @property
     def assistant_room(self) -> int:
@@ -119,51 +107,54 @@ class Line:
 
     @property
     def assistant_pending(self) -> int:
-        """Frames pushed that the DSP process has not encoded yet."""
-        return len(self._pcm)
-
-    @property
-    def assistant_available(self) -> int:
-        """Encoded assistant frames that wait to be sent."""
-        return self._wire.available
-
-    def pop_assistant(self) -> bytes | None:
-        """Next encoded assistant frame, or None."""
-        frame = self._wire.pop()
-        if not self._bell.rung:
-            self._bell.ring()  # the DSP process may have waited for room
-        return frame
+        """Frames pushed that have not come back encoded yet."""
+        return self._words[self._pushed_at] - self._words[self._taken_at]
 
     def clear(self) -> None:
         """Throw away all assistant audio of this epoch and begin the next."""
         self._pcm.tag += 1
-        self._wire.tag = self._pcm.tag
-        self._wire.discard()
-
-    def _check_damage(self) -> None:
-        """Go on under a new tag when a counter in shared memory was found to be nonsense."""
-        damage = self.damage
-        if damage != self._damage_seen:
-            self._damage_seen = damage
-            self.begin(self.encoding)
+        self._results.assistant.begin(self.slot, self._pcm.tag)
 
     @property
     def damage(self) -> int:
         """Times counters of this slot were found to contradict each other."""
-        ends = (self._caller_wire, self._caller_pcm, self._pcm, self._wire)
-        return sum(end.damaged for end in ends)
+        return self._caller_wire.damaged + self._pcm.damaged + self._results.damaged(self.slot)
 
     @property
     def stale(self) -> int:
         """Frames of older epochs and leases thrown away so far, over all leases of the slot."""
-        return self._caller_pcm.stale + self._wire.stale
+        return self._results.stale(self.slot)
+
+
+class Outputs:
+    """Both output rings of every slot."""
+
+    def __init__(self, arena: Arena, bell: Bell) -> None:
+        self.caller = CallerResults(arena, bell)
+        self.assistant = Results(arena, arena.layout.assistant_wire, bell)
+
+    def begin(self, slot: int, tag: int) -> None:
+        """Expect a new lease's frames."""
+        self.caller.begin(slot, tag)
+        self.assistant.begin(slot, tag)
+
+    def end(self, slot: int) -> None:
+        """Expect nothing any more."""
+        self.caller.end(slot)
+        self.assistant.end(slot)
+
+    def damaged(self, slot: int) -> int:
+        """Times counters of a slot were found to contradict each other."""
+        return int(self.caller.damaged[slot] + self.assistant.damaged[slot])
+
+    def stale(self, slot: int) -> int:
+        """Frames of a slot that nobody wanted any more."""
+        return int(self.caller.stale[slot] + self.assistant.stale[slot])
 
     def close(self) -> None:
-        """Release the views on the arena."""
-        self._encoding_word.release()
-        self._generation_word.release()
-        for end in (self._caller_wire, self._caller_pcm, self._pcm, self._wire):
-            end.close()
+        """Let go of the arena."""
+        self.caller.close()
+        self.assistant.close()
 
 
 class Bridge:
@@ -180,10 +171,12 @@ class Bridge:
         self._lines: dict[int, Line] = {}
         self._free = list(range(arena.layout.slots - 1, -1, -1))
         self._leased: set[int] = set()
-        self._done = tuple(
-            slot_words(arena, word) for word in (SlotWord.CALLER_DONE, SlotWord.ASSISTANT_DONE)
-        )
-        self._seen = [view.tolist() for view in self._done]
+        self._results = Outputs(arena, self._bell)
+        #: Caller frames that the DSP process has finished: (slot, 16 kHz PCM16, speech
+        #: probability, level) of all slots, in order.
+        self.heard = self._results.caller.take_heard
+        #: Assistant frames that it has encoded: (slot, payload) of all slots, in order.
+        self.encoded = self._results.assistant.take
 
     def lease(self, encoding: Encoding) -> Line | None:
         """Take a slot for a call; None when every slot is taken."""
@@ -193,7 +186,7 @@ class Bridge:
         self._leased.add(slot)
         line = self._lines.get(slot)
         if line is None:
-            line = self._lines[slot] = Line(self._arena, slot, self._bell)
+            line = self._lines[slot] = Line(self._arena, slot, self._results, self._bell)
         line.begin(encoding)
         return line
 
@@ -201,18 +194,8 @@ class Bridge:
         """Give a slot back; the line must not be used any more."""
         self._leased.remove(line.slot)
         line.clear()
+        self._results.end(line.slot)
         self._free.append(line.slot)
-
-    def changed(self) -> tuple[list[int], list[int]]:
-        """Slots with new results since the last call: those heard, those encoded."""
-        found = []
-        for i, view in enumerate(self._done):
-            now, before = view.tolist(), self._seen[i]
-            self._seen[i] = now
-            # One comparison of two lists tells "nothing" in a microsecond.
-            changes = [] if now == before else _differences(now, before)
-            found.append(changes)
-        return found[0], found[1]
 
     def check(self) -> int:
         """Repair the arena's header if it was damaged; 1 if it was, else 0."""
@@ -224,13 +207,5 @@ class Bridge:
         return len(self._free)
 
     def close(self) -> None:
-        """Release every view on the arena."""
-        for line in self._lines.values():
-            line.close()
-        self._lines.clear()
-        for view in self._done:
-            view.release()
-
-
-def _differences(now: list[int], before: list[int]) -> list[int]:
-    return [slot for slot, (new, old) in enumerate(zip(now, before, strict=True)) if new != old]
+        """Let go of the arena; neither the bridge nor its lines may be used any more."""
+        self._results.close()

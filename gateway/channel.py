@@ -73,6 +73,7 @@ class Channel:
     """The protocol state of one connection. Write ``take_output()`` after every call."""
 
     __slots__ = (
+        "_at_rest",
         "_closed_said",
         "_core",
         "_decoder",
@@ -86,6 +87,7 @@ class Channel:
         "_request",
         "_state",
         "_upgrade",
+        "is_socket",
     )
 
     def __init__(self, *, fast: bool = True) -> None:
@@ -102,12 +104,10 @@ class Channel:
         self._kind = Opcode.TEXT
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._closed_said = False
-
-    @property
-    def is_socket(self) -> bool:
-        """Whether the WebSocket handshake is complete and no close was sent or received."""
-        core = self._core
-        return core is not None and core.state is OPEN
+        #: Whether the WebSocket handshake is complete and no close was sent or received.
+        self.is_socket = False
+        #: Whether, besides, no fragmented message is open: the fast path may be taken.
+        self._at_rest = False
 
     @property
     def is_over(self) -> bool:
@@ -142,15 +142,9 @@ class Channel:
 
         Otherwise None, and nothing has happened: it is for ``receive``.
         """
-        core = self._core
-        if (
-            core is None
-            or data[:2] != _FAST_HEAD
-            or len(data) != 8 + int.from_bytes(data[2:4], "big")
-            or self._held
-            or core.state is not OPEN
-            or core.current_size is not None
-        ):
+        if not self._at_rest or self._held or not data.startswith(_FAST_HEAD):
+            return None
+        if len(data) != 8 + int.from_bytes(data[2:4], "big"):
             return None
         try:
             return str(apply_mask(data[8:], data[4:8]), "utf-8")
@@ -164,6 +158,14 @@ class Channel:
             return self._core_events()
         self._end()
         return []
+
+    def abandon(self) -> None:
+        """The connection is gone: let go of what refers to itself, so that it is freed at once."""
+        if self._core is not None:
+            self._core.parser.close()  # its frame holds the core that holds it
+        self._core = self._http = None
+        self.is_socket = self._at_rest = False
+        self._end()
 
     def head_timeout(self) -> None:
         """The head did not arrive in time."""
@@ -290,18 +292,6 @@ class Channel:
         self._flush_core()
         self._end()
 
-    def frame(self, payload: bytes) -> bytes:
-        """A text message as it goes over the wire (RFC 6455 5.2); b"" when none may be sent."""
-        core = self._core
-        if core is None or core.state is not OPEN:
-            return b""
-        size = len(payload)
-        if size < 126:
-            return bytes((0x81, size)) + payload
-        if size < 65536:
-            return b"\x81\x7e" + size.to_bytes(2, "big") + payload
-        return b"\x81\x7f" + size.to_bytes(8, "big") + payload
-
     def ping(self) -> None:
         """Ask for a sign of life."""
         if self.is_socket and self._core is not None:
@@ -327,7 +317,7 @@ class Channel:
             return events
         at, size = 0, len(data)
         while at < size:
-            if self._fast and self._is_at_rest():
+            if self._fast and self._at_rest:
                 at = self._fast_frames(data, at, events)
                 if at >= size or not self.is_socket:
                     break
@@ -338,10 +328,6 @@ class Channel:
             self._slow_frame(data[at : at + length], events)
             at += length
         return events
-
-    def _is_at_rest(self) -> bool:
-        core = self._core
-        return core is not None and core.state is OPEN and core.current_size is None
 
     def _fast_frames(self, data: bytes, at: int, events: list[ChannelEvent]) -> int:
         """Read whole text frames of the common shape; returns where something else begins."""
@@ -430,6 +416,8 @@ class Channel:
                 self._output.append(data)
             else:
                 self._state = _State.OVER  # the core's sign for the end of the stream
+        self.is_socket = core.state is OPEN
+        self._at_rest = self.is_socket and core.current_size is None
 
     # Ends
 
@@ -442,6 +430,16 @@ class Channel:
     def _end(self) -> None:
         self._state = _State.OVER
         self._held = b""
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A text message as a server sends it: one frame, unmasked (RFC 6455 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x81, size)) + payload
+    if size < 65536:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
 
 
 def _frame_length(data: bytes, at: int) -> int | None:

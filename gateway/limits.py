@@ -42,11 +42,45 @@ CALLS_PER_CONNECTION_MAX = 64
 # Playout: how far ahead of the caller's ear we send, and how much goes into one message.
 PLAYOUT_LEAD_MS = 200
 MESSAGE_MS_MAX = 100
+PLAYOUT_CUSHION_MS = 60  # with this much to play, the carrier can wait for a full message
+ENCODED_MS_MAX = 500  # encoded audio that waits for its time; who speaks faster is made to wait
 MARK_EVERY_MS = 500
 MARKS_OUTSTANDING_MAX = 256
 HEARD_MARGIN_MS = 1_000  # a carrier that acknowledges nothing is believed to have played by then
 
+# The door: how much is accepted at once before calls are served again, and what may wait.
+ACCEPTS_PER_WAKE_MAX = 16
+ACCEPT_PAUSE_MS = 100  # no descriptor was free: a listener that stays readable must not spin us
+TLS_HANDSHAKE_TIMEOUT_MS = 5_000
+RETRY_AFTER_S = 5
+
+# Admission: a worker takes no more calls when its last beats, or its DSP's passes, were late.
+LAG_BEATS = 20  # 2 s of them
+LAG_MS_MAX = 30
+LAG_BEATS_LATE_MAX = 2  # of LAG_BEATS: one more, and their 90th percentile is above LAG_MS_MAX
+DSP_LAG_MS_MAX = 15
+DESCRIPTORS_PERCENT_MAX = 90
+REOPEN_AFTER_MS = 5_000
+
+# Claims across workers: ids of live calls, single-use keys.
+CLAIMS_MAX = 65_536
+CLAIM_TTL_MS = 60_000
+CLAIM_RENEW_MS = 20_000
+RENEWALS_PER_BEAT_MAX = 64
+CLAIM_COPIES = 2  # workers that know of one claim: the death of either loses none
+ANSWER_TIMEOUT_MS = 50
+QUESTIONS_OUTSTANDING_MAX = 4_096
+EARLY_EVENTS_MAX = 256  # of a call whose claims are still being asked for
+
+# The end of a worker.
+GOODBYE_MS_MAX = 8_000
+CONNECTIONS_END_MS_MAX = 1_000
+
 assert MESSAGE_MS_MAX % FRAME_MS == 0
+assert PLAYOUT_CUSHION_MS + MESSAGE_MS_MAX <= PLAYOUT_LEAD_MS, "or a full message never fits"
 assert PLAYOUT_LEAD_MS >= MESSAGE_MS_MAX + FRAME_MS, "a full message must fit into the lead"
 assert MARK_EVERY_MS % FRAME_MS == 0
 assert PAYLOAD_BYTES_MAX * 4 // 3 <= MESSAGE_BYTES_MAX, "a payload must fit into a message"
+assert LAG_BEATS_LATE_MAX * 10 == LAG_BEATS, "the nearest-rank 90th percentile"
+assert 2 * CLAIM_RENEW_MS < CLAIM_TTL_MS, "one renewal may be lost"
+assert EARLY_EVENTS_MAX * FRAME_MS > 2 * CLAIM_COPIES * ANSWER_TIMEOUT_MS, "nothing early is lost"

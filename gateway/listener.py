@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from typing_extensions import override
 
-from gateway.channel import Channel
+from gateway.channel import Channel, text_frame
 from gateway.channel_events import (
     Binary,
     ChannelEvent,
@@ -43,12 +43,8 @@ class Handler(Protocol):
         """Refuse an upgrade with a response, or None to let the peer in."""
         ...
 
-    def opened(self, connection: Connection) -> None:
-        """A WebSocket is open."""
-        ...
-
-    def message(self, connection: Connection, message: str | bytes) -> None:
-        """A whole message arrived."""
+    def opened(self, connection: Connection) -> Callable[[str | bytes], None]:
+        """A WebSocket is open; what is returned is called with each whole message."""
         ...
 
     def closed(self, connection: Connection) -> None:
@@ -65,6 +61,7 @@ class Connection(asyncio.Protocol):
         "_heard_something",
         "_loop",
         "_open",
+        "_receive",
         "_timer",
         "_transport",
         "peer_host",
@@ -78,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._open = False
         self._heard_something = False
+        self._receive: Callable[[str | bytes], None] = _ignore
         self.peer_host = ""
 
     # asyncio's side
@@ -99,14 +97,15 @@ class Connection(asyncio.Protocol):
         self._heard_something = True
         text = self._channel.one_text(data)
         if text is not None:
-            self._handler.message(self, text)
+            receive = self._receive
+            receive(text)
             return
         todo = self._channel.receive(data)
         for event in todo:
             if type(event) is str:
-                self._handler.message(self, event)
+                self._receive(event)
             elif isinstance(event, Binary):
-                self._handler.message(self, event.payload)
+                self._receive(event.payload)
             elif isinstance(event, HttpRequest):
                 todo += self._channel.respond(self._handler.request(event))
                 self._set_timer(HEAD_TIMEOUT_MS, self._head_is_late)
@@ -130,8 +129,16 @@ class Connection(asyncio.Protocol):
         """The connection is gone, whatever the reason."""
         if self._timer is not None:
             self._timer.cancel()
-        self._transport = None
+        self._timer = self._transport = None
         self._say_closed()
+        # A call leaves no cycle behind: hundreds of them would wait for the collector.
+        self._receive = _ignore
+        self._channel.abandon()
+
+    @override
+    def pause_writing(self) -> None:
+        """The peer reads nothing: every byte more would only be held."""
+        self.abort()
 
     # The owner's side
 
@@ -143,15 +150,13 @@ class Connection(asyncio.Protocol):
     def send(self, payload: bytes) -> None:
         """Send one text message (UTF-8); dropped when the WebSocket is closing."""
         transport = self._transport
-        frame = self._channel.frame(payload)
-        if transport is None or not frame:
-            return
-        transport.write(frame)
-        if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
-            transport.abort()  # it reads nothing: every byte more would only be held
+        if transport is not None and self._channel.is_socket:
+            transport.write(text_frame(payload))
 
     def close(self, code: int, reason: str = "") -> None:
         """Close with a WebSocket code; the connection is cut if the peer does not answer."""
+        if self._transport is None:
+            return
         self._channel.close(code, reason)
         self._flush()
         self._set_timer(CLOSE_TIMEOUT_MS, self.abort)
@@ -172,7 +177,7 @@ class Connection(asyncio.Protocol):
         if self._channel.is_socket:
             self._open = True
             self._set_timer(IDLE_PING_MS, self._ask_for_life)
-            self._handler.opened(self)
+            self._receive = self._handler.opened(self)
         return events
 
     def _flush(self) -> None:
@@ -182,9 +187,6 @@ class Connection(asyncio.Protocol):
         output = self._channel.take_output()
         if output:
             transport.writelines(output)
-            if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
-                transport.abort()
-                return
         if self._channel.is_over:
             transport.close()
             self._set_timer(CLOSE_TIMEOUT_MS, self.abort)
@@ -213,6 +215,10 @@ class Connection(asyncio.Protocol):
         self._channel.ping()
         self._flush()
         self._set_timer(IDLE_PING_MS, self._ask_for_life)
+
+
+def _ignore(message: str | bytes) -> None:
+    """Nobody is there yet."""
 
 
 def _tune(sock: socket.socket | None) -> None:

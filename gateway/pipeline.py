@@ -114,6 +114,7 @@ class Pipeline:
             Action.CUT: self._cut,
             Action.HANG_UP: observer.hang_up,
             Action.FORGET: self._forget,
+            Action.PART: self._part,
         }
 
     @property
@@ -160,6 +161,11 @@ class Pipeline:
     def heard_all(self) -> None:
         """The caller has heard everything that was said."""
         self._on(Event.REPLY_HEARD)
+
+    def say_goodbye(self) -> bool:
+        """Whatever is going on: say the last words, hang up when they were heard."""
+        self._on(Event.GOING_DOWN)
+        return True
 
     async def aclose(self) -> None:
         """Stop both tasks; hand over what was taken down and not stored yet."""
@@ -225,6 +231,9 @@ class Pipeline:
     def _respond_digits(self) -> None:
         digits, self._digits = self._digits, ""
         self._speak(self._responder.digits(digits))
+
+    def _part(self) -> None:
+        self._speak(self._responder.part(self._language.reply))
 
     def _speak(self, replies: AsyncGenerator[Reply, None]) -> None:
         assert self._speaking is None or self._speaking.done(), "two voices in one call"

@@ -5,7 +5,8 @@ frames and pushed into the assistant ring, waiting while the ring is full. ``pum
 the DSP process has encoded something and on each tick of the worker: it sends what is due.
 
 Counted in frames of the present epoch: ``fed`` (given to the DSP process) and ``sent`` (given to
-the carrier). A mark goes out when the frame it stands behind has been sent.
+the carrier). A mark goes out when the frame it stands behind has been sent. Every frame comes by
+here, so the marks are told of what was sent only when they are next used.
 """
 
 from __future__ import annotations
@@ -15,14 +16,44 @@ from collections import deque
 from collections.abc import Callable
 
 from audio.format import FRAME_MS, TTS_FRAME_BYTES
+from gateway import limits
 from gateway.bridge import Line
 from gateway.playout.marks import Marks
 from gateway.playout.pacer import Pacer
 from gateway.wire.base import Wire
 
+_MARK_FRAMES = limits.MARK_EVERY_MS // FRAME_MS
+_WAKE_FRAMES = 8
+_ENCODED_FRAMES_MAX = limits.ENCODED_MS_MAX // FRAME_MS
+
 
 class Player:
     """Feeds, paces and marks the assistant's audio of one call."""
+
+    __slots__ = (
+        "_clause_ends",
+        "_closed",
+        "_encoded",
+        "_ending",
+        "_fed",
+        "_full",
+        "_line",
+        "_marks",
+        "_media",
+        "_next_mark_at",
+        "_pacer",
+        "_push",
+        "_rest",
+        "_room",
+        "_send",
+        "_sent",
+        "_stream_id",
+        "_unreported",
+        "_wire",
+        "frames_out",
+        "on_heard",
+        "waits",
+    )
 
     def __init__(
         self, line: Line, wire: Wire, stream_id: str, send: Callable[[bytes], None]
@@ -35,14 +66,22 @@ class Player:
         self._marks = Marks()
         self._room = asyncio.Event()
         self._full = False
-        self._waiting = line.assistant_waiting
+        # Bound once: these are called for every frame.
+        self._push = line.push_assistant
+        self._media = wire.media
         self._rest = b""
+        self._encoded: deque[bytes] = deque()  # frames that wait until they are due
         self._fed = 0
         self._sent = 0
+        self._unreported = 0  # of the frames sent, how many the marks have not been told of
         self._clause_ends: deque[int] = deque()
+        self._next_mark_at = _MARK_FRAMES
         self._ending = False
         self._closed = False
         self.frames_out = 0
+        #: Whether only the passing of time lets us go on: frames are held back by the lead, or
+        #: the end of an utterance is awaited.
+        self.waits = False
         #: Called once for each utterance, when the caller has heard all of it.
         self.on_heard: Callable[[], None] = _nothing
 
@@ -64,10 +103,20 @@ class Player:
         """Push one frame of PCM16 (16 or 24 kHz) at once; False when the ring is full."""
         if self._closed:
             return True  # nobody will hear it, and the slot may be another call's by now
-        if not self._line.push_assistant(frame):
+        if len(self._encoded) >= _ENCODED_FRAMES_MAX:
+            return False  # enough is waiting: the bound on what a fast speaker can queue
+        push = self._push
+        if not push(frame):
+            self._line.check()  # a ring that takes nothing is full, or damaged
             return False
         self._fed += 1
         return True
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether it is worth to wake a speaker who waits; not for each single frame."""
+        waiting_max = _ENCODED_FRAMES_MAX - _WAKE_FRAMES
+        return len(self._encoded) <= waiting_max and self._line.assistant_room >= _WAKE_FRAMES
 
     async def end_clause(self) -> None:
         """Everything fed so far is one clause: complete its last frame and mark its end."""
@@ -75,21 +124,33 @@ class Player:
             await self.feed(bytes(TTS_FRAME_BYTES - len(self._rest)))
         if self._fed and (not self._clause_ends or self._clause_ends[-1] != self._fed):
             self._clause_ends.append(self._fed)
+            self._next_mark_at = min(self._next_mark_at, self._fed)
 
     def end_utterance(self) -> None:
         """Nothing more follows: ``on_heard`` is called when all of it was heard."""
-        self._ending = True
+        self._ending = self.waits = True
 
     # The carrier's side
 
+    def play(self, payload: bytes, now_ns: int) -> None:
+        """Take an encoded frame from the DSP process and send what is due."""
+        if self._unreported and self._pacer.end_ns < now_ns:
+            self._report_sent(now_ns)  # before the pacer's clock starts again
+        if not self._encoded and self._pacer.take(1, now_ns):
+            self._send_audio(payload, 1, now_ns)
+        else:
+            self._encoded.append(payload)
+            self._send_due(now_ns)
+        if self.waits or self._full:
+            self.pump(now_ns)
+
     def pump(self, now_ns: int) -> None:
         """Send what is due now; cheap when nothing is."""
-        waiting = self._waiting()
-        if waiting:
-            self._send_due(waiting, now_ns)
+        self.waits = self._ending
+        self._send_due(now_ns)
         if self._ending:
             self._finish(now_ns)
-        if self._full and self._line.assistant_room:
+        if self._full and self._has_room:
             self._full = False
             self._room.set()
 
@@ -101,24 +162,22 @@ class Player:
         """Stop at once; returns how many milliseconds of this utterance were heard."""
         if self._closed:
             return 0  # the line may be another call's by now
+        self._report_sent(now_ns)
         heard_ms = self._marks.clear(now_ns)
         if self._sent:
             self._send(self._wire.clear(self._stream_id))
         self._line.clear()
         self._pacer.clear(now_ns)
+        self._encoded.clear()
         self._rest = b""
         self._begin()
         return heard_ms
-
-    @property
-    def waits_for_time(self) -> bool:
-        """Whether frames are held back by the lead, or the end of an utterance is awaited."""
-        return self._ending or self._pacer.next_due_ns is not None
 
     def close(self) -> None:
         """The call is over: whoever still feeds is let go."""
         self._closed = True
         self._room.set()
+        self.on_heard = _nothing
 
     @property
     def fed_ms(self) -> int:
@@ -131,42 +190,53 @@ class Player:
         return self._pacer.gaps
 
     def _begin(self) -> None:
-        self._fed = self._sent = 0
+        self._fed = self._sent = self._unreported = 0
         self._clause_ends.clear()
-        self._ending = False
+        self._next_mark_at = _MARK_FRAMES
+        self._ending = self.waits = False
         self._room.set()
 
-    def _send_due(self, waiting: int, now_ns: int) -> None:
-        pacer, marks, pop = self._pacer, self._marks, self._line.pop_assistant
-        while waiting > 0 and (count := pacer.frames_due(waiting, now_ns)):
-            payload = pop()
-            if payload is None:
-                return  # only frames of an older epoch were waiting
-            if count > 1:
-                frames = [payload, *filter(None, (pop() for _ in range(count - 1)))]
-                count, payload = len(frames), b"".join(frames)
-            self._send(self._wire.media(self._stream_id, payload))
-            pacer.sent(count, now_ns)
-            marks.sent(count * FRAME_MS, now_ns, pacer.end_ns)
-            self._sent += count
-            self.frames_out += count
-            waiting -= count
-            if self._clause_ends or marks.due():
-                self._place_mark()
+    def _send_due(self, now_ns: int) -> None:
+        encoded, pacer = self._encoded, self._pacer
+        while encoded:
+            if self._unreported and pacer.end_ns < now_ns:
+                self._report_sent(now_ns)  # before the pacer's clock starts again
+            frames = pacer.take(len(encoded), now_ns)
+            if not frames:
+                self.waits = True
+                return
+            payload = b"".join([encoded.popleft() for _ in range(frames)])
+            self._send_audio(payload, frames, now_ns)
 
-    def _place_mark(self) -> None:
-        clause_ended = False
+    def _send_audio(self, payload: bytes, frames: int, now_ns: int) -> None:
+        media, send = self._media, self._send
+        send(media(self._stream_id, payload))
+        self._sent += frames
+        self._unreported += frames
+        self.frames_out += frames
+        if self._sent >= self._next_mark_at:
+            self._place_mark(now_ns)
+
+    def _report_sent(self, now_ns: int) -> None:
+        if self._unreported:
+            self._marks.sent(self._unreported * FRAME_MS, now_ns, self._pacer.end_ns)
+            self._unreported = 0
+
+    def _place_mark(self, now_ns: int) -> None:
+        self._report_sent(now_ns)
         while self._clause_ends and self._clause_ends[0] <= self._sent:
             self._clause_ends.popleft()
-            clause_ended = True
-        if clause_ended or self._marks.due():
-            self._send(self._wire.mark(self._stream_id, self._marks.place()))
+        self._next_mark_at = self._sent + _MARK_FRAMES
+        if self._clause_ends:
+            self._next_mark_at = min(self._next_mark_at, self._clause_ends[0])
+        self._send(self._wire.mark(self._stream_id, self._marks.place()))
 
     def _finish(self, now_ns: int) -> None:
-        if self._sent < self._fed:
-            return
+        if self._sent < self._fed and (self._encoded or self._line.assistant_pending):
+            return  # more is to come; what was lost in a damaged ring is not
         self._pacer.end_of_utterance()
-        if self._marks.heard_ms(now_ns) >= self._fed * FRAME_MS:
+        self._report_sent(now_ns)
+        if self._marks.heard_ms(now_ns) >= self._sent * FRAME_MS:
             self._marks.clear(now_ns)
             self._begin()
             self.on_heard()

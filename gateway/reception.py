@@ -12,11 +12,13 @@ from gateway.player import Player
 from gateway.responders.base import CallInfo, Conversation
 from gateway.responders.echo import Echo
 from gateway.responders.message_taker import MessageTaker
+from gateway.responders.recital import Recital, passage
 from gateway.settings import Settings
 from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
 ECHO = "echo"
+RECITAL = "recital"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Choice:
 
 
 class Reception:
-    """Makes the conversation of each call. ``speech`` is None when only echo is configured."""
+    """Makes the conversation of each call. ``speech`` is None when nobody needs one."""
 
     def __init__(
         self,
@@ -43,6 +45,8 @@ class Reception:
         self._row = row
         self._profiles = profiles
         self._speech = speech
+        if RECITAL in {settings.responder} | settings.caller_responder_names:
+            passage()  # it takes milliseconds: not while calls are up
         #: Languages that have a voice; all of them until the speech server says otherwise.
         self.spoken: Collection[str] = LANGUAGES
 
@@ -67,6 +71,8 @@ class Reception:
         """Put the conversation together; its session starts it."""
         if choice.responder == ECHO:
             return Echo(player, self._row)
+        if choice.responder == RECITAL:
+            return Recital(player, choice.call.call_id, observer.crashed)
         assert self._speech is not None, "a speaking responder without providers"
         responder = MessageTaker(choice.profile, choice.call)
         return Pipeline(self._speech, responder, player, observer, choice.language)

@@ -2,7 +2,7 @@
 
 A session owns a leased line (its slot in the rings), a player (what the caller hears) and a
 conversation (what happens in between). Carrier events come in through ``audio``, ``digit`` and
-``mark``; what the DSP process made through ``heard`` and ``pump``; the end, whoever wants it,
+``mark``; what the DSP process made through ``hear`` and ``play``; the end, whoever wants it,
 through ``close``.
 """
 
@@ -39,6 +39,29 @@ class SessionParts:
 class Session:
     """One call's life."""
 
+    __slots__ = (
+        "_conversation",
+        "_ended",
+        "_frame_bytes",
+        "_line",
+        "_parts",
+        "_push",
+        "_reported",
+        "_rest",
+        "backlog",
+        "call_id",
+        "conversation_id",
+        "created_at_ms",
+        "frames_in",
+        "hear",
+        "language_hint",
+        "last_activity_at_ms",
+        "play",
+        "player",
+        "slot",
+        "stream_id",
+    )
+
     def __init__(self, started: StreamStarted, parts: SessionParts) -> None:
         self.stream_id = started.stream_id
         self.call_id = started.call_id
@@ -52,16 +75,18 @@ class Session:
         self._frame_bytes = parts.line.frame_bytes
         # Bound once: these are called for every frame.
         self._push = parts.line.push_caller
-        self._hear = parts.conversation.hear
-        #: Assistant frames were encoded, or time has passed: send what is due at this time (ns).
-        self.pump = parts.player.pump
-        self._player = parts.player
+        #: A frame of the caller's: 16 kHz PCM16, speech probability, level.
+        self.hear = parts.conversation.hear
+        #: An encoded frame of the assistant's, to be sent when it is due, and the time (ns).
+        self.play = parts.player.play
+        self.player = parts.player
         self._conversation = parts.conversation
         self._rest = b""
-        self._backlog: deque[tuple[bytes, int]] = deque()
+        #: Frames that came faster than real time and wait for room in the ring.
+        self.backlog: deque[tuple[bytes, int]] = deque()
         self._ended = False
         self._reported = (0, 0, 0, parts.line.stale, parts.line.damage)
-        self._player.on_heard = parts.conversation.heard_all
+        self.player.on_heard = parts.conversation.heard_all
 
     def start(self) -> None:
         """Begin the conversation."""
@@ -72,9 +97,10 @@ class Session:
     def audio(self, payload: bytes, timestamp_ms: int) -> None:
         """Take encoded caller audio of any length; frames are cut here."""
         size = self._frame_bytes
-        if len(payload) == size and not self._rest and not self._backlog:
+        if len(payload) == size and not self._rest and not self.backlog:
             self.frames_in += 1
-            if not self._push(payload, timestamp_ms):
+            push = self._push
+            if not push(payload, timestamp_ms):
                 self._keep(payload, timestamp_ms)
             return
         data = self._rest + payload
@@ -90,26 +116,11 @@ class Session:
 
     def mark(self, name: str) -> None:
         """The carrier played up to a mark."""
-        self._player.acknowledged(name)
-
-    # What the DSP process made of it
-
-    def heard(self) -> None:
-        """The DSP process has turned caller frames into results."""
-        pop = self._line.pop_heard
-        while (frame := pop()) is not None:
-            self._hear(*frame)
-        if self._backlog:
-            self._flush_backlog()
-
-    @property
-    def waits_for_time(self) -> bool:
-        """Whether only the passing of time lets the player go on."""
-        return self._player.waits_for_time
+        self.player.acknowledged(name)
 
     def report(self) -> None:
         """Add what was counted since the last report to the board, and note whether audio came."""
-        line, player = self._line, self._player
+        line, player = self._line, self.player
         now = (self.frames_in, player.frames_out, player.gaps, line.stale, line.check())
         names = ("frames_in", "frames_out", "playout_gaps", "frames_stale", "rings_damaged")
         if self.frames_in != self._reported[0]:
@@ -121,6 +132,10 @@ class Session:
 
     # The end
 
+    def say_goodbye(self) -> bool:
+        """Have the caller told that the call ends now; False when nothing will be said."""
+        return self._conversation.say_goodbye()
+
     def close(self, reason: str) -> None:
         """End the call: give the slot back at once, let the conversation store what it has."""
         if self._ended:
@@ -128,10 +143,10 @@ class Session:
         self._ended = True
         self.report()
         parts = self._parts
-        self._player.close()
+        self.player.close()
         parts.bridge.release(self._line)
-        self._backlog.clear()
-        parts.ledger.ended(reason, self.frames_in, self._player.frames_out)
+        self.backlog.clear()
+        parts.ledger.ended(reason, self.frames_in, self.player.frames_out)
 
     async def finish(self) -> None:
         """Stop the conversation and let it store what it knows; after ``close``."""
@@ -139,15 +154,17 @@ class Session:
 
     def _frame(self, frame: bytes, timestamp_ms: int) -> None:
         self.frames_in += 1
-        if self._backlog or not self._push(frame, timestamp_ms):
+        if self.backlog or not self._push(frame, timestamp_ms):
             self._keep(frame, timestamp_ms)
 
     def _keep(self, frame: bytes, timestamp_ms: int) -> None:
-        if len(self._backlog) < _BACKLOG_FRAMES_MAX:
-            self._backlog.append((frame, timestamp_ms))
+        self._line.check()  # a ring that takes nothing is full, or damaged
+        if len(self.backlog) < _BACKLOG_FRAMES_MAX:
+            self.backlog.append((frame, timestamp_ms))
         else:
             self._parts.row.count("caller_frames_dropped")
 
-    def _flush_backlog(self) -> None:
-        while self._backlog and self._push(*self._backlog[0]):
-            self._backlog.popleft()
+    def flush_backlog(self) -> None:
+        """Push frames that came faster than real time, as far as there is room now."""
+        while self.backlog and self._push(*self.backlog[0]):
+            self.backlog.popleft()

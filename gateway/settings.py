@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import ConfigurationError
@@ -18,10 +18,15 @@ from gateway.errors import ConfigurationError
 #: A provider base URL with this value means the supervised local speech server.
 LOCAL = "local"
 
+#: No machine has more; a longer range is a slip of the pen.
+CPUS_MAX = 4096
+
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 VadMode = Literal["silero", "level", "off"]
 Language = Literal["en", "ar", "ru", "auto"]
-ResponderName = Literal["message_taker", "echo"]
+ResponderName = Literal["message_taker", "echo", "recital"]
+#: Responders for measuring: they need neither speech-to-text nor text-to-speech.
+WITHOUT_PROVIDERS = frozenset({"echo", "recital"})
 
 
 def _half_the_cores() -> int:
@@ -37,6 +42,10 @@ class Settings(BaseSettings):
     gateway_port: int = Field(
         4000, ge=1, le=65535, description="Public port: carriers' WebSockets, /healthz, /readyz."
     )
+    tls_cert: FilePath | None = Field(
+        None, description="Certificate chain (PEM): the public port then speaks TLS only."
+    )
+    tls_key: FilePath | None = Field(None, description="Private key (PEM) of TLS_CERT.")
     console_host: str = Field(
         "127.0.0.1", description="Address the console listens on; keep it on loopback."
     )
@@ -55,6 +64,15 @@ class Settings(BaseSettings):
     calls_per_worker: int = Field(
         512, ge=1, le=4096, description="Calls one worker takes; its share of shared memory."
     )
+    worker_rss_mb_max: int = Field(
+        0,
+        ge=0,
+        description="Resident megabytes at which a worker is drained and replaced; 0 = no limit.",
+    )
+    pin_cpus: str = Field(
+        "",
+        description="CPUs such as 0,2-3: one a worker in this order, DSP processes on the rest.",
+    )
     dsp_tick_ms: int = Field(
         10, ge=2, le=20, description="Milliseconds between two passes over the same ring."
     )
@@ -63,6 +81,11 @@ class Settings(BaseSettings):
     )
     drain_timeout_ms: int = Field(
         30_000, ge=0, description="Milliseconds running calls may go on after SIGTERM."
+    )
+    orphan_accept_ms: int = Field(
+        10_000,
+        ge=0,
+        description="Milliseconds workers go on taking calls after the supervisor was killed.",
     )
     log_level: LogLevel = Field("info", description="trace, debug, info, warn, error or fatal.")
     log_transcripts: bool = Field(
@@ -75,7 +98,7 @@ class Settings(BaseSettings):
         "", description="Origin header allowed besides the console's; an absent one always passes."
     )
     responder: ResponderName = Field(
-        "message_taker", description="Who answers: message_taker or echo."
+        "message_taker", description="Who answers: message_taker, echo or recital."
     )
     caller_responders: str = Field(
         "", description="Responders a caller may pick by parameter `responder`, comma-separated."
@@ -116,6 +139,38 @@ class Settings(BaseSettings):
             raise ValueError(f"unknown responder {unknown[0].strip()!r}")
         return value
 
+    @field_validator("pin_cpus")
+    @classmethod
+    def _are_our_cpus(cls, value: str) -> str:
+        ours = os.sched_getaffinity(0)
+        foreign = [str(cpu) for cpu in parse_cpus(value) if cpu not in ours]
+        if foreign:
+            raise ValueError(f"this machine gives us no CPU {', '.join(foreign)}")
+        return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.gateway_port == self.console_port:
+            raise ValueError(f"the public port and the console port are both {self.gateway_port}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS_CERT and TLS_KEY belong together: set both or neither")
+        if self.dsp_count > self.places:
+            raise ValueError(
+                f"DSP_PROCESSES={self.dsp_processes} is too many: {self.workers} workers "
+                f"have work for {self.places} at most"
+            )
+        return self
+
+    @property
+    def places(self) -> int:
+        """Places for workers: one is spare, for the successor of another."""
+        return self.workers + 1
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        """The CPUs of PIN_CPUS in their order; empty when nobody is to be pinned."""
+        return tuple(parse_cpus(self.pin_cpus))
+
     @property
     def dsp_count(self) -> int:
         """DSP processes to run, the standby included."""
@@ -135,13 +190,27 @@ class Settings(BaseSettings):
 
     @property
     def uses_providers(self) -> bool:
-        """Whether any configured responder listens and speaks (echo does neither)."""
-        return {self.responder} | self.caller_responder_names != {"echo"}
+        """Whether any configured responder listens and speaks through providers."""
+        return not {self.responder} | self.caller_responder_names <= WITHOUT_PROVIDERS
 
     @property
     def needs_speech_server(self) -> bool:
         """Whether a provider that is in use points to the local speech server."""
         return self.uses_providers and LOCAL in (self.stt_base_url, self.tts_base_url)
+
+
+def parse_cpus(text: str) -> list[int]:
+    """CPU numbers of a list such as ``0,2-3``, each once; ``ValueError`` when it is none."""
+    cpus: list[int] = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise ValueError(f"{part!r} is no CPU number and no range of them")
+        span = range(int(first), int(last or first) + 1)
+        if not 0 < len(span) <= CPUS_MAX:
+            raise ValueError(f"{part!r} is an empty range or a very long one")
+        cpus += [cpu for cpu in span if cpu not in cpus]
+    return cpus
 
 
 def load_settings(env_file: Path | None, **flags: object) -> Settings:
@@ -161,4 +230,6 @@ def _sentence(fault: object) -> str:
     assert isinstance(fault, dict)
     name = "_".join(str(part) for part in fault["loc"]).upper()
     message = str(fault["msg"]).removeprefix("Value error, ")
+    if not name:  # it is about several settings, and names them itself
+        return message
     return f"{name}={fault.get('input')!r}: {message[:1].lower()}{message[1:]}"

@@ -4,12 +4,17 @@ The listener's handler. A :class:`Peer` is one WebSocket: its wire is found by t
 its calls (one for a carrier, several for the plain protocol) are sessions in the registry. What a
 peer gets wrong is counted and logged a few times a second at most; too much of it closes that
 peer and nobody else.
+
+A call begins when no worker has one of its ids live: that is asked of the mesh first. What its
+carrier sends in the meantime (a millisecond, mostly) waits in the peer, and is done in order then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import orjson
 
@@ -22,8 +27,9 @@ from gateway.channel_events import (
 )
 from gateway.errors import CapacityError, RemoteWireError
 from gateway.ledger import Channels, Ledger
-from gateway.limits import BAD_MESSAGES_MAX, START_TIMEOUT_MS
+from gateway.limits import BAD_MESSAGES_MAX, EARLY_EVENTS_MAX, RETRY_AFTER_S, START_TIMEOUT_MS
 from gateway.listener import Connection
+from gateway.mesh import Mesh
 from gateway.ops.health import readiness
 from gateway.ops.log import RateLimited, get_logger
 from gateway.ops.records import RecordsSender
@@ -45,6 +51,7 @@ from gateway.wire.events import (
 from supervisor.scoreboard import Field, Row, Scoreboard
 
 NORMAL, GOING_AWAY, INVALID, POLICY, TRY_LATER = 1000, 1001, 1007, 1008, 1013
+GOING_DOWN = "the gateway is going down"
 
 log = get_logger(__name__)
 
@@ -52,14 +59,60 @@ log = get_logger(__name__)
 class Peer:
     """One WebSocket: its wire, and the calls on it by stream id."""
 
-    def __init__(self, connection: Connection) -> None:
+    __slots__ = (
+        "_gaps",
+        "_switchboard",
+        "_unknown",
+        "bad_messages",
+        "connection",
+        "sessions",
+        "start_timer",
+        "starting",
+        "wire",
+        "wire_name",
+    )
+
+    def __init__(self, connection: Connection, switchboard: Switchboard) -> None:
         self.connection = connection
+        self._switchboard = switchboard
         self.wire: Wire | None = None
         self.wire_name: WireName | None = None
         self.sessions: dict[str, Session] = {}
+        #: By stream id: what came for a call whose ids are still being claimed.
+        self.starting: dict[str, list[Event]] = {}
         self.bad_messages = 0
         self.start_timer: asyncio.TimerHandle | None = None
         self._gaps = self._unknown = 0
+
+    def receive(self, message: str | bytes) -> None:
+        """Read a message and do what its events say."""
+        try:
+            if isinstance(message, bytes):
+                raise RemoteWireError("binary messages are not understood", kind="binary")
+            wire = self.wire or self._detect(message)
+            for event in wire.receive(message):
+                if type(event) is CallerAudio:  # 99 % of all events
+                    stream_id, payload, timestamp_ms = event
+                    session = self.sessions.get(stream_id)
+                    if session is not None:
+                        session.audio(payload, timestamp_ms)
+                    else:
+                        self.early(event)
+                else:
+                    self._switchboard.event(self, event)
+        except RemoteWireError as error:
+            self._switchboard.mistake(self, error)
+
+    def early(self, event: Event) -> None:
+        """Keep what comes for a call that is about to begin; of one that is over, nothing."""
+        waiting = self.starting.get(event.stream_id)
+        if waiting is not None and len(waiting) < EARLY_EVENTS_MAX:
+            waiting.append(event)
+
+    def _detect(self, message: str) -> Wire:
+        self.wire_name = detect(message)
+        self.wire = WIRES[self.wire_name]()
+        return self.wire
 
     def wire_counts(self, wire: Wire) -> tuple[int, int]:
         """Gaps and unknown messages since the last time."""
@@ -68,28 +121,36 @@ class Peer:
         return new
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchboardParts:
+    """What a switchboard is put together from."""
+
+    settings: Settings
+    board: Scoreboard
+    row: Row
+    bridge: Bridge
+    reception: Reception
+    records: RecordsSender
+    mesh: Mesh
+
+
 class Switchboard:
     """Every connection and call of one worker."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        board: Scoreboard,
-        row: Row,
-        bridge: Bridge,
-        reception: Reception,
-        records: RecordsSender,
-    ) -> None:
-        self._settings = settings
-        self._board = board
-        self._row = row
-        self._bridge = bridge
-        self._reception = reception
-        self._records = records
+    def __init__(self, parts: SwitchboardParts) -> None:
+        self._settings = parts.settings
+        self._board = parts.board
+        self._row = parts.row
+        self._bridge = parts.bridge
+        self._reception = parts.reception
+        self._records = parts.records
+        self._mesh = parts.mesh
         self._peers: dict[Connection, Peer] = {}
         self._warnings = RateLimited()
         self._by_slot: dict[int, Session] = {}
+        self._starting: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
+        self._leaving = False
         self.registry = SessionRegistry()
         self.draining = False
         #: What an operator should know although calls are taken; shown by /readyz.
@@ -104,11 +165,10 @@ class Switchboard:
         if request.method not in ("GET", "HEAD"):
             return HttpResponse(405, b"use GET\n", headers={"Allow": "GET, HEAD"})
         if request.target == "/healthz":
-            return HttpResponse(200, b"ok\n")
+            # By its name, a supervisor knows orphans of its own kind on its port from a stranger.
+            return HttpResponse(200, b"ok\n", headers={"Server": "voice-gateway"})
         state = readiness(self._board, self._settings, clock.now_ns(), self.warnings)
-        ready = state.ready and not self.draining
-        body = {"ready": ready, "reasons": state.reasons, "warnings": state.warnings}
-        return HttpResponse(200 if ready else 503, orjson.dumps(body), "application/json")
+        return HttpResponse(200 if state.ready else 503, orjson.dumps(state), "application/json")
 
     def admit(self, connection: Connection, upgrade: Upgrade) -> HttpResponse | None:
         """Loopback only unless INSECURE_OPEN; no foreign web pages; nobody when full."""
@@ -118,32 +178,14 @@ class Switchboard:
             self._warn("connection refused", status=refusal.status, peer=connection.peer_host)
         return refusal
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Connection) -> Callable[[str | bytes], None]:
         """A new peer; it must start a call soon."""
-        peer = self._peers[connection] = Peer(connection)
+        peer = self._peers[connection] = Peer(connection, self)
         loop = asyncio.get_running_loop()
         peer.start_timer = loop.call_later(START_TIMEOUT_MS / 1000, self._start_is_late, peer)
         self._row.count("connections")
         log.info("connection opened", peer=connection.peer_host)
-
-    def message(self, connection: Connection, message: str | bytes) -> None:
-        """Read a message and do what its events say."""
-        peer = self._peers.get(connection)
-        if peer is None:
-            return
-        try:
-            if isinstance(message, bytes):
-                raise RemoteWireError("binary messages are not understood", kind="binary")
-            wire = peer.wire or self._detect(peer, message)
-            for event in wire.receive(message):
-                if type(event) is CallerAudio:  # 99 % of all events
-                    session = peer.sessions.get(event.stream_id)
-                    if session is not None:
-                        session.audio(event.payload, event.timestamp_ms)
-                else:
-                    self._event(peer, wire, event)
-        except RemoteWireError as error:
-            self._mistake(peer, error)
+        return peer.receive
 
     def closed(self, connection: Connection) -> None:
         """The peer is gone, and its calls with it."""
@@ -156,34 +198,68 @@ class Switchboard:
             self._end(stream_id, "disconnected")
         log.info("connection closed", peer=connection.peer_host)
 
+    # The peers' side
+
+    def event(self, peer: Peer, event: Event) -> None:
+        """Do what a carrier's event says; audio never gets here."""
+        if isinstance(event, StreamStarted):
+            self._start(peer, event)
+            return
+        session = peer.sessions.get(event.stream_id)
+        if session is None:
+            peer.early(event)  # or it has just ended from our side; the peer does not know yet
+        elif isinstance(event, MarkPlayed):
+            session.mark(event.name)
+        elif isinstance(event, Digit):
+            session.digit(event.digit)
+        else:
+            assert isinstance(event, StreamStopped)
+            self._end(event.stream_id, "stopped")
+
+    def mistake(self, peer: Peer, error: RemoteWireError) -> None:
+        """Count and answer a bad message; too many end the connection."""
+        self._row.count("messages_invalid")
+        peer.bad_messages += 1
+        self._warn("bad message", kind=error.kind, reason=str(error), stream=error.stream_id)
+        if peer.bad_messages >= BAD_MESSAGES_MAX:
+            peer.connection.close(INVALID, "too many bad messages")
+        elif peer.wire is not None:
+            answer = peer.wire.error(error.stream_id, str(error))
+            if answer is not None:
+                peer.connection.send(answer)
+
     # The worker's side
 
     def results(self) -> None:
         """The DSP process has finished something: serve the calls concerned."""
-        heard, encoded = self._bridge.changed()
         sessions, now_ns = self._by_slot, clock.now_ns()
-        for slot in heard:
-            session = sessions.get(slot)  # None: results of a call that has ended
+        for slot, pcm, probability, level in self._bridge.heard():
+            session = sessions.get(slot)  # None: results of a call that has just ended
             if session is not None:
+                hear = session.hear
                 try:
-                    session.heard()
+                    hear(pcm, probability, level)
                 except Exception as error:  # noqa: BLE001 - it must not end the other calls
                     self._crashed(session, error)
-        self._pump(encoded, now_ns)
+        for slot, payload in self._bridge.encoded():
+            session = sessions.get(slot)
+            if session is not None:
+                play = session.play
+                try:
+                    play(payload, now_ns)
+                except Exception as error:  # noqa: BLE001 - it must not end the other calls
+                    self._crashed(session, error)
 
     def tick(self) -> None:
         """Time has passed: serve the calls that wait for nothing else."""
-        waiting = [slot for slot, session in self._by_slot.items() if session.waits_for_time]
-        self._pump(waiting, clock.now_ns())
-
-    def _pump(self, slots: list[int], now_ns: int) -> None:
-        for slot in slots:
-            session = self._by_slot.get(slot)
-            if session is not None:
-                try:
-                    session.pump(now_ns)
-                except Exception as error:  # noqa: BLE001 - it must not end the other calls
-                    self._crashed(session, error)
+        sessions, now_ns = list(self._by_slot.values()), clock.now_ns()
+        for session in [session for session in sessions if session.backlog]:
+            session.flush_backlog()
+        for session in [session for session in sessions if session.player.waits]:
+            try:
+                session.player.pump(now_ns)
+            except Exception as error:  # noqa: BLE001 - it must not end the other calls
+                self._crashed(session, error)
 
     def _crashed(self, session: Session, error: Exception) -> None:
         log.error("call crashed", stream=session.stream_id, exc_info=error)
@@ -200,6 +276,18 @@ class Switchboard:
                 self._row.count("messages_unknown", unknown)
         self._row.count("rings_damaged", self._bridge.check())
         self._row.set(Field.CALLS, len(self.registry))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no call, and nobody who could begin one."""
+        return not self._peers and not len(self.registry)
+
+    def say_goodbye(self) -> None:
+        """Have every caller told that the call ends now, and end each when that was heard."""
+        self._leaving = True
+        for session in self.registry.list():
+            if not session.say_goodbye():
+                self._end(session.stream_id, GOING_DOWN)
 
     def close_all(self, code: int, reason: str) -> None:
         """End every call and every connection."""
@@ -223,35 +311,54 @@ class Switchboard:
         if origin is not None and origin not in settings.allowed_origins:
             return HttpResponse(403, b"this origin is not allowed\n")
         if self.draining or not self._bridge.slots_free:
-            return HttpResponse(503, b"no slot is free\n", headers={"Retry-After": "5"})
+            return no_room()
         return None
 
-    def _detect(self, peer: Peer, message: str) -> Wire:
-        peer.wire_name = detect(message)
-        peer.wire = WIRES[peer.wire_name]()
-        return peer.wire
-
-    def _event(self, peer: Peer, wire: Wire, event: Event) -> None:
-        if isinstance(event, StreamStarted):
-            self._start(peer, wire, event)
-            return
-        session = peer.sessions.get(event.stream_id)
-        if session is None:
-            return  # the call has just ended from our side; the peer does not know yet
-        if isinstance(event, MarkPlayed):
-            session.mark(event.name)
-        elif isinstance(event, Digit):
-            session.digit(event.digit)
-        else:
-            assert isinstance(event, StreamStopped)
-            self._end(event.stream_id, "stopped")
-
-    def _start(self, peer: Peer, wire: Wire, started: StreamStarted) -> None:
-        if self.registry.get(started.stream_id) is not None:
-            peer.connection.close(POLICY, "this stream is already live")
-            return
+    def _start(self, peer: Peer, started: StreamStarted) -> None:
         if peer.start_timer is not None:
             peer.start_timer.cancel()
+        peer.starting[started.stream_id] = []
+        task = asyncio.get_running_loop().create_task(self._start_if_new(peer, started))
+        self._starting.add(task)
+        task.add_done_callback(lambda done: self._started(done, peer))
+
+    async def _start_if_new(self, peer: Peer, started: StreamStarted) -> None:
+        """Begin a call unless an id of it is live on any worker."""
+        ids = _claims_of(started.stream_id, started.call_id)
+        if not await self._mesh.take_all(ids):
+            del peer.starting[started.stream_id]
+            self._warn("call refused", reason="it is already live")
+            peer.connection.close(POLICY, "this call is already live")
+            return
+        early = peer.starting.pop(started.stream_id)
+        try:
+            self._begin(peer, started)
+        finally:
+            if self.registry.get(started.stream_id) is None:
+                self._mesh.release_all(ids)
+        for event in early:
+            self._replay(peer, event)
+        if peer.connection not in self._peers:
+            self._end(started.stream_id, "disconnected")
+
+    def _replay(self, peer: Peer, event: Event) -> None:
+        if isinstance(event, CallerAudio):
+            session = peer.sessions.get(event.stream_id)
+            if session is not None:
+                session.audio(event.payload, event.timestamp_ms)
+        else:
+            self.event(peer, event)
+
+    def _started(self, task: asyncio.Task[None], peer: Peer) -> None:
+        self._starting.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:  # a bug of ours: it ends this connection, loudly, and no other
+            log.error("call not started", exc_info=error)
+            peer.connection.abort()
+
+    def _begin(self, peer: Peer, started: StreamStarted) -> None:
+        wire = peer.wire
+        assert wire is not None
         try:
             session = self._make_session(peer, wire, started)
         except CapacityError:
@@ -300,6 +407,7 @@ class Switchboard:
         if session is None:
             return
         del self._by_slot[session.slot]
+        self._mesh.release_all(_claims_of(session.stream_id, session.call_id))
         session.close(reason)
         self._row.set(Field.CALLS, len(self.registry))
         task = asyncio.get_running_loop().create_task(session.finish())
@@ -307,30 +415,30 @@ class Switchboard:
         task.add_done_callback(self._finishing.discard)
         for peer in self._peers.values():
             if peer.sessions.pop(stream_id, None) is not None:
-                if not peer.sessions:
-                    peer.connection.close(NORMAL, reason)
+                if not peer.sessions and not peer.starting:
+                    peer.connection.close(GOING_AWAY if self._leaving else NORMAL, reason)
                 break
 
     def _start_is_late(self, peer: Peer) -> None:
-        if not peer.sessions:
+        if not peer.sessions and not peer.starting:
             self._warn("no call was started", peer=peer.connection.peer_host)
             peer.connection.close(POLICY, "no start")
-
-    def _mistake(self, peer: Peer, error: RemoteWireError) -> None:
-        self._row.count("messages_invalid")
-        peer.bad_messages += 1
-        self._warn("bad message", kind=error.kind, reason=str(error), stream=error.stream_id)
-        if peer.bad_messages >= BAD_MESSAGES_MAX:
-            peer.connection.close(INVALID, "too many bad messages")
-        elif peer.wire is not None:
-            answer = peer.wire.error(error.stream_id, str(error))
-            if answer is not None:
-                peer.connection.send(answer)
 
     def _warn(self, event: str, **fields: object) -> None:
         suppressed = self._warnings.allow(event, clock.now_ns())
         if suppressed is not None:
             log.bind(**fields).warning(event, suppressed=suppressed)
+
+
+def no_room() -> HttpResponse:
+    """The answer of a full gateway to a peer that asks for a WebSocket."""
+    retry = {"Retry-After": str(RETRY_AFTER_S)}
+    return HttpResponse(503, b"the gateway is full\n", headers=retry)
+
+
+def _claims_of(stream_id: str, call_id: str) -> tuple[str, str]:
+    """What is live while a call is, by kind: a stream may be called like another's call."""
+    return f"stream:{stream_id}", f"call:{call_id}"
 
 
 def _is_loopback(host: str) -> bool:

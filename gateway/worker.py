@@ -1,8 +1,13 @@
 """Main of a worker: a uvloop process that owns its calls from accept to hang-up.
 
-It serves the listening socket of its slot (opened and held by the supervisor), owns one arena and
-is rung by the DSP process when results are ready. A tick serves what is due without a ring. The
-heartbeat is written by the loop itself together with its lag, so a stuck loop looks stuck.
+It serves a listening socket (opened and held by the supervisor), takes or hands on what arrives
+there, owns one arena and is rung by the DSP process when results are ready. A tick serves what is
+due without a ring. The heartbeat is written by the loop itself together with its lag, so a stuck
+loop looks stuck; with each beat it says whether it would take one more call.
+
+It ends in one way, the drain: nothing new is taken, running calls go on for a while, the caller of
+one that is left is told goodbye. SIGTERM begins it. A worker whose supervisor has died gets that
+signal from the kernel, and goes on serving for a while first: nobody else would answer the phone.
 """
 
 from __future__ import annotations
@@ -11,19 +16,25 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 
 import uvloop
 
 from audio.arena import Arena
 from gateway import clock
+from gateway.admission import SENTENCES, Admission, Admits, Pulse
 from gateway.bridge import Bridge
+from gateway.conversation.profile import Profile
+from gateway.doorway import Doorway, Ways
 from gateway.errors import ConfigurationError, ProviderError
-from gateway.limits import LISTEN_BACKLOG
-from gateway.listener import Connection
+from gateway.limits import CONNECTIONS_END_MS_MAX, GOODBYE_MS_MAX
+from gateway.mesh import Mesh
 from gateway.ops import log as logs
 from gateway.ops.records import RecordsSender, spool_path
 from gateway.ops.redaction import secrets_of
@@ -31,13 +42,15 @@ from gateway.pipeline import Speech
 from gateway.reception import Reception
 from gateway.responders.profiles import load_profiles
 from gateway.settings import LOCAL, Settings
-from gateway.switchboard import GOING_AWAY, Switchboard
+from gateway.switchboard import GOING_AWAY, GOING_DOWN, Switchboard, SwitchboardParts
+from gateway.tls import server_context
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
 
 EXIT_CONFIG = 2
 HEARTBEAT_MS = 100
 TICK_MS = 20
 REPORT_EVERY_BEATS = 10
+DRAIN_LOOK_MS = 20
 # Calls make hardly any cycles; collections in their midst are heard.
 GC_THRESHOLD = (100_000, 50, 50)
 VOICES_TIMEOUT_MS = 60_000
@@ -59,21 +72,26 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
     records_fd: int,
     alive_fd: int,
     speech_url: str,
+    handover_rx: socket.socket,
+    handover_tx: tuple[socket.socket, ...],
 ) -> int:
     """Serve calls until told to stop. Returns the exit status.
 
-    ``dsp_wake_fds[d]`` rings DSP process ``d``, ``woken_fd`` is rung by the one that serves our
-    arena; ``alive_fd`` is only held open: its end tells the other children that we are gone.
+    ``index`` is our place; ``handover_rx`` brings what others send to it, ``handover_tx[p]``
+    leads to place ``p``. ``dsp_wake_fds[d]`` rings DSP process ``d``, ``woken_fd`` is rung by the
+    one that serves our arena; ``alive_fd`` is only held open: its end tells the other children
+    that we are gone.
     """
     assert alive_fd >= 0
+    supervisor_pid = os.getppid()
     _configure_log(settings, index)
     try:
-        profiles = load_profiles(settings.profile_dir)
         arena.check()
-        speech = _make_speech(settings, speech_url) if settings.uses_providers else None
+        kit = _make_kit(settings, speech_url)
     except ConfigurationError as error:
         sys.stderr.write(f"worker-{index}: {error}\n")
         return EXIT_CONFIG
+    ways = Ways(index, board, row, listener, handover_rx, handover_tx, kit.tls)
     records = RecordsSender(records_fd, spool_path(settings.data_dir, index), row)
 
     def wake_dsp() -> None:
@@ -83,13 +101,10 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
 
     async def serve() -> None:
         bridge = Bridge(arena, wake_dsp, asyncio.get_running_loop().call_soon)
-        reception = Reception(settings, row, profiles, speech)
-        switchboard = Switchboard(settings, board, row, bridge, reception, records)
-        async with _learning_voices(settings, speech_url, reception, switchboard):
-            await Worker(settings, row, switchboard).run(listener, woken_fd)
-        if speech is not None:
-            await speech.stt.aclose()
-            await speech.tts.aclose()
+        parts = _make_parts(settings, ways, kit, bridge, records)
+        async with _learning_voices(settings, speech_url, parts):
+            await Worker(parts, supervisor_pid).run(woken_fd)
+        await kit.close()
         bridge.close()
 
     uvloop.run(serve())
@@ -98,12 +113,66 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
     return 0
 
 
+def _make_parts(
+    settings: Settings, ways: Ways, kit: _Kit, bridge: Bridge, records: RecordsSender
+) -> WorkerParts:
+    board, row, place = ways.board, ways.row, ways.place
+    mesh = Mesh(place, board, ways.senders)
+    reception = Reception(settings, row, kit.profiles, kit.speech)
+    switchboard = Switchboard(
+        SwitchboardParts(
+            settings=settings,
+            board=board,
+            row=row,
+            bridge=bridge,
+            reception=reception,
+            records=records,
+            mesh=mesh,
+        )
+    )
+    return WorkerParts(
+        settings=settings,
+        row=row,
+        reception=reception,
+        switchboard=switchboard,
+        doorway=Doorway(ways, switchboard, mesh.received),
+        mesh=mesh,
+        vitals=Vitals(board, place, bridge),
+    )
+
+
 def _configure_log(settings: Settings, index: int) -> None:
     logs.configure(
         settings.log_level,
         f"worker-{index}",
         log_transcripts=settings.log_transcripts,
         secrets=secrets_of(settings),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kit:
+    """What the settings name, loaded before the worker is ready."""
+
+    tls: ssl.SSLContext | None
+    profiles: dict[str, Profile]
+    speech: Speech | None
+
+    async def close(self) -> None:
+        if self.speech is not None:
+            await self.speech.stt.aclose()
+            await self.speech.tts.aclose()
+
+
+def _make_kit(settings: Settings, speech_url: str) -> _Kit:
+    """Load it; ``ConfigurationError`` when something cannot work."""
+    tls = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = server_context(settings.tls_cert, settings.tls_key)
+    return _Kit(
+        tls=tls,
+        profiles=load_profiles(settings.profile_dir),
+        speech=_make_speech(settings, speech_url) if settings.uses_providers else None,
     )
 
 
@@ -125,13 +194,13 @@ def _make_speech(settings: Settings, speech_url: str) -> Speech:
 
 @contextlib.asynccontextmanager
 async def _learning_voices(
-    settings: Settings, url: str, reception: Reception, switchboard: Switchboard
+    settings: Settings, url: str, parts: WorkerParts
 ) -> AsyncGenerator[None, None]:
     """Meanwhile find out which languages the local speech server speaks, if it is in use."""
     if not settings.uses_providers or settings.tts_base_url != LOCAL:
         yield
         return
-    task = asyncio.create_task(_learn_voices(url, reception, switchboard))
+    task = asyncio.create_task(_learn_voices(url, parts.reception, parts.switchboard))
     yield
     task.cancel()
 
@@ -152,56 +221,119 @@ async def _learn_voices(url: str, reception: Reception, switchboard: Switchboard
             log.warning("no voice", language=name, install=install)
 
 
-class Worker:
-    """The loop's duties besides calls: accept, wake-ups, heartbeat, drain."""
+class Vitals:
+    """Reads what admission judges by."""
 
-    def __init__(self, settings: Settings, row: Row, switchboard: Switchboard) -> None:
-        self._settings = settings
-        self._row = row
-        self._switchboard = switchboard
+    def __init__(self, board: Scoreboard, arena: int, bridge: Bridge) -> None:
+        self._board = board
+        self._arena = arena
+        self._bridge = bridge
+        self._descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._descriptors = 0
+
+    def count_descriptors(self) -> None:
+        """See how many descriptors are open; not for every beat."""
+        self._descriptors = len(os.listdir("/proc/self/fd"))
+
+    def pulse(self, lag_ns: int) -> Pulse:
+        """How things stand at a beat that came ``lag_ns`` late."""
+        dsp = self._board.dsp_of(self._arena)
+        # Nobody for a moment: somebody takes over within milliseconds.
+        dsp_lag_ns = self._board.row("dsp", dsp).get(Field.LOOP_LAG_NS) if dsp >= 0 else 0
+        return Pulse(
+            lag_ns=lag_ns,
+            dsp_lag_ns=dsp_lag_ns,
+            descriptors=self._descriptors,
+            descriptors_max=self._descriptors_max,
+            slots_free=self._bridge.slots_free,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerParts:
+    """What a worker is put together from."""
+
+    settings: Settings
+    row: Row
+    reception: Reception
+    switchboard: Switchboard
+    doorway: Doorway
+    mesh: Mesh
+    vitals: Vitals
+
+
+class Worker:
+    """The loop's duties besides calls: wake-ups, heartbeat, admission, drain."""
+
+    def __init__(self, parts: WorkerParts, supervisor_pid: int) -> None:
+        self._parts = parts
+        self._supervisor_pid = supervisor_pid
+        self._settings = parts.settings
+        self._row = parts.row
+        self._switchboard = parts.switchboard
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._admission = Admission()
+        self._admits = Admits.YES
+        self._orphaned = self._draining = False
         self._beats = 0
 
-    async def run(self, listener: socket.socket, woken_fd: int) -> None:
+    async def run(self, woken_fd: int) -> None:
         """Serve until SIGTERM, then drain."""
         loop = self._loop
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
         loop.add_reader(woken_fd, self._woken, woken_fd)
-        server = await loop.create_server(
-            lambda: Connection(self._switchboard), sock=listener, backlog=LISTEN_BACKLOG
-        )
+        gc.collect()
+        gc.freeze()  # what was imported is never garbage: spare each collection the look at it
+        gc.set_threshold(*GC_THRESHOLD)
         timers = [
             _every(loop, HEARTBEAT_MS, self._beat),
             _every(loop, TICK_MS, self._tick),
         ]
-        gc.collect()
-        gc.freeze()  # what was imported is never garbage: spare each collection the look at it
-        gc.set_threshold(*GC_THRESHOLD)
         self._row.set(Field.CAPACITY, self._settings.calls_per_worker)
+        self._row.set(Field.ADMITS, Admits.YES)
+        self._parts.doorway.open()
         self._row.ready()
         log.info("worker ready", pid=os.getpid())
         await self._stop.wait()
-        await self._drain(server)
+        await self._drain()
         loop.remove_reader(woken_fd)
         for cancel in timers:
             cancel()
 
-    async def _drain(self, server: asyncio.Server) -> None:
+    def _on_sigterm(self) -> None:
+        """Drain; but first go on for a while when it is the kernel that tells of a death."""
+        if self._orphaned or os.getppid() == self._supervisor_pid:
+            self._stop.set()
+            return
+        self._orphaned = True
+        accept_ms = self._settings.orphan_accept_ms
+        log.error("the supervisor is dead", accept_ms=accept_ms)
+        self._loop.call_later(accept_ms / 1000, self._stop.set)
+
+    async def _drain(self) -> None:
         """Take nothing new, let running calls end, then end what is left."""
+        self._draining = True
+        self._row.set(Field.ADMITS, Admits.NO)
         self._row.set(Field.PHASE, Phase.DRAINING)
-        self._switchboard.draining = True
-        server.close()
-        calls = len(self._switchboard.registry)
+        switchboard, doorway = self._switchboard, self._parts.doorway
+        switchboard.draining = True
+        doorway.close()
+        calls = len(switchboard.registry)
         log.info("draining", calls=calls, timeout_ms=self._settings.drain_timeout_ms)
-        deadline_ns = clock.now_ns() + self._settings.drain_timeout_ms * clock.NS_PER_MS
-        while len(self._switchboard.registry) and clock.now_ns() < deadline_ns:
-            await clock.sleep_ms(HEARTBEAT_MS)
-        cut = len(self._switchboard.registry)
-        self._switchboard.close_all(GOING_AWAY, "the gateway is going down")
+        await _until(lambda: switchboard.is_idle, self._settings.drain_timeout_ms)
+        cut = len(switchboard.registry)
+        switchboard.say_goodbye()
+        await _until(lambda: not len(switchboard.registry), GOODBYE_MS_MAX)
+        switchboard.close_all(GOING_AWAY, GOING_DOWN)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._switchboard.finished(), timeout=1)
-        self._switchboard.report()
+            await asyncio.wait_for(switchboard.finished(), timeout=1)
+        # Connections that came last are still being answered.
+        await _until(
+            lambda: doorway.emptied.is_set() and not doorway.connections, CONNECTIONS_END_MS_MAX
+        )
+        doorway.shut()
+        switchboard.report()
         log.info("drained", calls_cut=cut)
 
     def _woken(self, woken_fd: int) -> None:
@@ -214,10 +346,32 @@ class Worker:
         self._switchboard.tick()
 
     def _beat(self, lag_ns: int) -> None:
-        self._row.beat(clock.now_ns(), lag_ns)
-        self._beats += 1
+        now_ns = clock.now_ns()
+        self._row.beat(now_ns, lag_ns)
         if self._beats % REPORT_EVERY_BEATS == 0:
             self._switchboard.report()
+            self._parts.vitals.count_descriptors()
+        self._beats += 1
+        self._parts.mesh.beat(now_ns)
+        if not self._draining:
+            self._admit(self._admission.beat(self._parts.vitals.pulse(lag_ns), now_ns))
+
+    def _admit(self, admits: Admits) -> None:
+        if admits == self._admits:
+            return
+        self._admits = admits
+        self._row.set(Field.ADMITS, admits)
+        if admits is Admits.YES:
+            log.info("takes calls again")
+        else:
+            log.warning("takes no calls", reason=SENTENCES[admits])
+
+
+async def _until(true: Callable[[], bool], wait_ms_max: int) -> None:
+    """Wait until something is so, or for as long as that may take."""
+    deadline_ns = clock.now_ns() + wait_ms_max * clock.NS_PER_MS
+    while not true() and clock.now_ns() < deadline_ns:
+        await clock.sleep_ms(DRAIN_LOOK_MS)
 
 
 def _every(

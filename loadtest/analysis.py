@@ -16,7 +16,8 @@ from loadtest.clips import FULL_SCALE
 from loadtest.identify import Echo, Identification, identify
 from loadtest.recorder import Recorder
 from loadtest.scenario import Scenario
-from loadtest.schedule import FRAME_NS, NS_PER_MS
+from loadtest.schedule import FRAME_NS, NS_PER_MS, NS_PER_SECOND
+from loadtest.speaking import hear_out
 from loadtest.wires import Wire
 
 Milliseconds = NDArray[np.float32]
@@ -40,12 +41,18 @@ def _none() -> Milliseconds:
     return np.empty(0, np.float32)
 
 
+def _no_times() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
+
+
 @dataclass(slots=True, kw_only=True)
 class CallResult:
     """The figures of one call. Arrays are float32 milliseconds.
 
-    ``stalls_ms``, ``delayed_ms`` and ``early_ms`` are what may be blamed on the server; the other
-    times are as they were measured.
+    ``stalls_ms``, ``delayed_ms``, ``early_ms`` and ``broken_ms`` are what may be blamed on the
+    server, ``gaps_blamed_ms`` how much of each of ``gaps_ms``; the other times are as they were
+    measured. Times of day (``_ns``) are of the monotonic clock. ``rtt_frames`` are the numbers of
+    the frames of ``rtt_ms``: number ``k`` was due 20 ms times ``k`` after ``first_ns``.
     """
 
     index: int
@@ -53,6 +60,11 @@ class CallResult:
     failure: str = ""
     complaints: list[str] = field(default_factory=list)
     malformed: int = 0
+    connect_ns: int = 0
+    opened_ns: int = 0
+    closed_ns: int = 0
+    first_ns: int = 0
+    local_port: int = 0
     setup_ms: float = 0.0
     steady_seconds: float = 0.0
     sent: int = 0
@@ -68,9 +80,16 @@ class CallResult:
     unanswered: bool = False
     lateness_ms: Milliseconds = field(default_factory=_none)
     rtt_ms: Milliseconds = field(default_factory=_none)
+    rtt_frames: NDArray[np.int64] = field(default_factory=_no_times)
     delayed_ms: Milliseconds = field(default_factory=_none)
     stalls_ms: Milliseconds = field(default_factory=_none)
     gaps_ms: Milliseconds = field(default_factory=_none)
+    gaps_blamed_ms: Milliseconds = field(default_factory=_none)
+    gap_ends_ns: NDArray[np.int64] = field(default_factory=_no_times)
+    broken_ms: Milliseconds = field(default_factory=_none)
+    spoken_seconds: float = 0.0
+    messages: int = 0
+    onsets_ns: NDArray[np.int64] = field(default_factory=_no_times)
     lead_ms: Milliseconds = field(default_factory=_none)
     response_ms: Milliseconds = field(default_factory=_none)
 
@@ -95,6 +114,11 @@ def judge(caller: Caller, study: Study) -> CallResult:
         failure=record.failure,
         complaints=record.complaints,
         malformed=record.malformed,
+        connect_ns=record.connect_ns,
+        opened_ns=record.opened_ns,
+        closed_ns=record.closed_ns,
+        first_ns=caller.first_ns,
+        local_port=record.local_port,
         setup_ms=(record.opened_ns - record.connect_ns) / NS_PER_MS if connected else 0.0,
         steady_seconds=_steady_seconds(caller, study),
         sent=record.sent - len(record.withheld),
@@ -102,20 +126,37 @@ def judge(caller: Caller, study: Study) -> CallResult:
         received=len(record.audio) // study.wire.frame_bytes,
         lateness_ms=_ms(record.lateness_ns),
         gaps_ms=_ms(caller.playout.gaps_ns),
+        gap_ends_ns=np.asarray(caller.playout.gap_ends, np.int64),
         lead_ms=_leads(caller, study.wire),
     )
     if not connected:
         return result
     lateness = _lateness_by_frame(record)
+    result.gaps_blamed_ms = _gaps_blamed(caller, lateness)
+    _judge_speech(result, caller, study)
     if study.scenario.echoes:
         _judge_echo(result, caller, study, lateness)
+        return result
+    result.early_ms = _early_ms(result)
+    result.clears_ignored = _clears_ignored(caller, study.wire, lateness)
+    noticed = result.gaps_blamed_ms[result.gaps_blamed_ms > GAP_NS / NS_PER_MS]
+    if study.scenario.recites:
+        result.broken_ms = noticed
+        result.unanswered = not result.onsets_ns.size
     else:
-        result.early_ms = _early_ms(result)
-        result.stalls_ms = _speech_gaps(caller, lateness)
-        result.clears_ignored = _clears_ignored(caller, study.wire, lateness)
+        result.stalls_ms = noticed
         result.response_ms = _ms(caller.behaviour.responses_ns())
         result.unanswered = caller.behaviour.unanswered()
     return result
+
+
+def _judge_speech(result: CallResult, caller: Caller, study: Study) -> None:
+    starts = np.asarray(caller.playout.starts, np.int64)
+    lengths_ns = np.asarray(caller.playout.played, np.int64) * study.wire.ns_per_byte
+    speech = hear_out(starts, lengths_ns, _steady_window(caller, study))
+    result.spoken_seconds = speech.spoken_ns / NS_PER_SECOND
+    result.messages = speech.messages
+    result.onsets_ns = speech.onsets_ns
 
 
 def _judge_echo(
@@ -135,6 +176,7 @@ def _judge_echo(
     first, rows = first_arrivals(found.frames)
     rtt_ns = echo.arrival_ns[rows] - echo.first_ns - first * FRAME_NS
     result.rtt_ms = _ms(rtt_ns)
+    result.rtt_frames = first
     result.delayed_ms = delays(rtt_ns, first, lateness)
 
 
@@ -241,13 +283,13 @@ def _early_ms(result: CallResult) -> float:
     return float(result.lead_ms.max(initial=0.0) - result.lateness_ms.max(initial=0.0))
 
 
-def _speech_gaps(caller: Caller, lateness_ns: NDArray[np.int64]) -> Milliseconds:
-    """Gaps in the assistant's speech that nobody takes for a breath, less our own lateness."""
+def _gaps_blamed(caller: Caller, lateness_ns: NDArray[np.int64]) -> Milliseconds:
+    """Gaps in the assistant's speech, less our own lateness at the time."""
     found = []
     for end_ns, gap in zip(caller.playout.gap_ends, caller.playout.gaps_ns, strict=True):
         begin, end = ((at - caller.first_ns) // FRAME_NS for at in (end_ns - gap, end_ns))
-        found.append(gap - _own_lateness(lateness_ns, begin, end))
-    return _ms([gap for gap in found if gap > GAP_NS])
+        found.append(max(0, gap - _own_lateness(lateness_ns, begin, end)))
+    return _ms(found)
 
 
 def _clears_ignored(caller: Caller, wire: Wire, lateness_ns: NDArray[np.int64]) -> int:
@@ -263,10 +305,17 @@ def _clears_ignored(caller: Caller, wire: Wire, lateness_ns: NDArray[np.int64]) 
     return ignored
 
 
-def _steady_seconds(caller: Caller, study: Study) -> float:
+def _steady_window(caller: Caller, study: Study) -> tuple[int, int]:
+    """From when to when the call was up in the steady window; empty when it never was."""
+    if not caller.record.opened_ns:
+        return 0, 0
     begin = max(caller.record.opened_ns, study.steady_from_ns)
-    end = min(caller.record.closed_ns, study.steady_to_ns)
-    return max(0, end - begin) / 1e9 if caller.record.opened_ns else 0.0
+    return begin, max(begin, min(caller.record.closed_ns, study.steady_to_ns))
+
+
+def _steady_seconds(caller: Caller, study: Study) -> float:
+    begin, end = _steady_window(caller, study)
+    return (end - begin) / NS_PER_SECOND
 
 
 def _ms(times_ns: Sequence[int] | NDArray[np.int64]) -> Milliseconds:

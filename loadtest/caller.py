@@ -100,6 +100,7 @@ class Caller:
     def opened(self, peer: Peer) -> None:
         """The handshake is complete: introduce the call."""
         self._peer = peer
+        self.record.local_port = peer.local_port
         for text in self._line.stream.opening():
             peer.send(text)
         if not self._line.stream.waits_for_ready:

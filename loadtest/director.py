@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 import orjson
 
 from loadtest import generator
-from loadtest.errors import LoadTestError, UsageError
+from loadtest.errors import LoadTestError, NoServerError, UsageError
 from loadtest.generator import Failed, Over, Progress, Ready, Share
 from loadtest.heard import make_folder
 from loadtest.host import (
@@ -91,9 +91,17 @@ class _Client:
     share: Share | None = None
 
 
-def run(options: Options) -> Measured:
-    """Make the run; raises UsageError or NoServerError."""
-    schedule = make_schedule(options.seed, options.calls, options.seconds, options.ramp)
+def run(
+    options: Options, *, shown: bool = True, on_start: Callable[[int], None] | None = None
+) -> Measured:
+    """Make the run; raises UsageError or NoServerError.
+
+    ``shown``: a terminal sees how far it is. ``on_start`` is told when the run begins, in ns of
+    the monotonic clock, a moment before it does.
+    """
+    schedule = make_schedule(
+        options.seed, options.calls, options.seconds, options.ramp, options.hold
+    )
     with _clients(options) as clients:
         _until(clients, lambda c: c.ready, START_SECONDS_MAX)
         server = None
@@ -102,7 +110,9 @@ def run(options: Options) -> Measured:
         start_ns = time.monotonic_ns() + LEAD_NS
         for client in clients:
             client.pipe.send(start_ns)
-        _watch(clients, start_ns, server)
+        if on_start is not None:
+            on_start(start_ns)
+        _watch(clients, start_ns, server, shown=shown)
         shares = [client.share for client in clients if client.share is not None]
     results = sorted((r for share in shares for r in share.results), key=lambda r: r.index)
     call_seconds = sum(result.steady_seconds for result in results)
@@ -116,9 +126,11 @@ def run(options: Options) -> Measured:
     )
 
 
-def _watch(clients: Sequence[_Client], start_ns: int, server: ServerWatch | None) -> None:
+def _watch(
+    clients: Sequence[_Client], start_ns: int, server: ServerWatch | None, *, shown: bool
+) -> None:
     """Until every client has delivered: show where they stand, measure the server."""
-    line = ProgressLine()
+    line = ProgressLine(shown=shown)
     try:
         while not all(client.over for client in clients):
             now_ns = time.monotonic_ns() - start_ns
@@ -174,8 +186,8 @@ def _listen(clients: Sequence[_Client], seconds: float) -> None:
                 client.over = True
             case Share():
                 client.share = said
-            case Failed(sentence):
-                raise LoadTestError(sentence)
+            case Failed(sentence, nobody):
+                raise NoServerError(sentence) if nobody else LoadTestError(sentence)
 
 
 def _until(clients: Sequence[_Client], reached: Callable[[_Client], bool], seconds: float) -> None:

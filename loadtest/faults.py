@@ -1,116 +1,123 @@
-"""Names for what a server did wrong, in words an operator can act on.
+"""The command: ``python -m loadtest.faults`` does harm to a real gateway and prints what held.
 
-A fault that ``fails`` ends the run with exit status 1 by itself. The others depend on what the
-service promises: an ``--slo`` makes them fail.
+Each row of the table is one fault, done to a gateway of its own with calls on it. ``--list`` names
+them. ``--quick`` makes it small: whether calls and frames survive, not how fast.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
-from loadtest.analysis import CallResult
+# Read when numpy is imported, here and in the client processes; see twilio_sim.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-#: Audio further ahead than this makes an interruption slow and what was heard uncertain.
-LEAD_MS_MAX = 1000.0
-#: Share of received frames that may stay unidentified without a word.
-UNIDENTIFIED_SHARE = 0.001
-#: The generator's own lateness that is worth a warning.
-LATE_MS_MAX = 20.0
+from loadtest.errors import LoadTestError
+from loadtest.fault_rows import kills, loads, signals
+from loadtest.fault_rows.bench import Bench, Row
+from loadtest.fault_rows.checks import Check
+from loadtest.host import host_facts
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One named fault."""
-
-    text: str
-    fails: bool
-
-
-def name_faults(results: Sequence[CallResult]) -> list[Fault]:
-    """Everything a server did wrong in a run, most serious first."""
-    return [*_counted(results), *_connections(results), *_messages(results), *_timing(results)]
+ROWS = {row.name: row for row in (*kills.ROWS, *signals.ROWS, *loads.ROWS)}
+QUICK_CALLS = 12
+CALLS_MAX = 1000
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 
-def generator_note(results: Sequence[CallResult]) -> str | None:
-    """A warning when the generator itself was late: its lateness is part of every latency."""
-    worst = _worst(result.lateness_ms.max() for result in results if result.lateness_ms.size)
-    if worst <= LATE_MS_MAX:
-        return None
-    return f"the generator itself was up to {worst:.0f} ms late; latencies include that"
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 0, or 1 when something did not hold."""
+    options = _parser().parse_args(arguments)
+    if options.list:
+        print("\n".join(f"{row.name:16} {row.fault}: {row.required}" for row in ROWS.values()))
+        return 0
+    calls = options.calls or (QUICK_CALLS if options.quick else 100)
+    held = True
+    print(heading(calls, options.workers, options.dsp_processes))
+    try:
+        for name in options.rows:
+            with tempfile.TemporaryDirectory() as folder:
+                size = (calls, options.workers, options.dsp_processes)
+                checks = measure(ROWS[name], Bench(Path(folder), *size, brief=options.quick))
+                print(line(ROWS[name], checks), flush=True)
+                if options.logs is not None:
+                    keep_logs(Path(folder), options.logs, name)
+            held &= all(check.holds for check in checks)
+    except KeyboardInterrupt:
+        print("faults: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0 if held else EXIT_FAILED
 
 
-def _counted(results: Sequence[CallResult]) -> Iterable[Fault]:
-    for name, counts in (
-        ("lost", [r.lost for r in results]),
-        ("reordered", [r.out_of_order for r in results]),
-        ("duplicated", [r.duplicated for r in results]),
-    ):
-        if any(counts):
-            yield Fault(f"{name} {_many(sum(counts), 'frame')}{_where(counts)}", fails=True)
-    unknown = [r.unidentified for r in results]
-    received = sum(r.received for r in results)
-    if sum(unknown) > UNIDENTIFIED_SHARE * received:
-        share = 100 * sum(unknown) / received
-        yield Fault(
-            f"returned {_many(sum(unknown), 'frame')} that nobody sent ({share:.1f} %)"
-            f"{_where(unknown)}",
-            fails=True,
-        )
-    withheld = [r.withheld for r in results]
-    if any(withheld):
-        text = f"stopped reading: {_many(sum(withheld), 'frame')} could not be sent"
-        yield Fault(text + _where(withheld), fails=True)
+def measure(row: Row, bench: Bench) -> Sequence[Check]:
+    """Do one row; what could not be done or measured does not hold."""
+    try:
+        return row.run(bench)
+    except LoadTestError as error:
+        return [Check(str(error), holds=False)]
 
 
-def _connections(results: Sequence[CallResult]) -> Iterable[Fault]:
-    for failure, calls in Counter(r.failure for r in results if r.failure).most_common():
-        yield Fault(f"disconnected {_many(calls, 'call')}: {failure}", fails=True)
+def heading(calls: int, workers: int, dsp_processes: int) -> str:
+    """What was measured on what, and the head of the table."""
+    host = host_facts()
+    return (
+        f"{calls} echo calls, {workers} workers, {dsp_processes} DSP processes; "
+        f"{host['cpu']}, {host['cores']} cores, {host['kernel']}, Python {host['python']}\n\n"
+        "| fault | must hold | measured | |\n|---|---|---|---|"
+    )
 
 
-def _messages(results: Sequence[CallResult]) -> Iterable[Fault]:
-    malformed = sum(r.malformed for r in results)
-    complaints = Counter(text for r in results for text in r.complaints)
-    if malformed:
-        first = next(iter(complaints), "")
-        text = f"sent {_many(malformed, 'message')} that a carrier refuses, e.g. {first}"
-        yield Fault(text, fails=True)
-    elif complaints:
-        yield Fault(f"reported {next(iter(complaints))}", fails=False)
-    ignored = [r.clears_ignored for r in results]
-    if any(ignored):
-        text = f"ignored clear: went on sending after {_many(sum(ignored), 'clear')} of its own"
-        yield Fault(text + _where(ignored), fails=True)
-    unanswered = sum(r.unanswered for r in results)
-    if unanswered:
-        yield Fault(f"did not answer in {_many(unanswered, 'call')}", fails=True)
+def line(row: Row, checks: Sequence[Check]) -> str:
+    """One row of the table (Markdown); what does not hold is in bold."""
+    texts = [check.text if check.holds else f"**{check.text}**" for check in checks]
+    verdict = "holds" if all(check.holds for check in checks) else "**FAILS**"
+    measured = "; ".join(texts).replace("|", "\\|")
+    return f"| {row.fault} | {row.required} | {measured} | {verdict} |"
 
 
-def _timing(results: Sequence[CallResult]) -> Iterable[Fault]:
-    for name, times in (
-        ("stalled", [r.stalls_ms for r in results]),
-        ("delayed", [r.delayed_ms for r in results]),
-    ):
-        counts = [len(t) for t in times]
-        if any(counts):
-            worst = _worst(t.max() for t in times if t.size)
-            what = _many(sum(counts), "time" if name == "stalled" else "frame")
-            yield Fault(f"{name} {what}, up to {worst:.0f} ms{_where(counts)}", fails=False)
-    early = [r.early_ms > LEAD_MS_MAX for r in results]
-    if any(early):
-        worst = _worst(r.early_ms for r in results)
-        text = f"sent early: audio up to {worst:.0f} ms ahead of its playout"
-        yield Fault(text + _where(early), fails=False)
+def keep_logs(folder: Path, to: Path, name: str) -> None:
+    """Copy the logs of a row's gateways."""
+    to.mkdir(parents=True, exist_ok=True)
+    for n, log in enumerate(sorted(folder.glob("*/log"))):
+        (to / f"{name}-{n}.log").write_bytes(log.read_bytes())
 
 
-def _worst(values: Iterable[float]) -> float:
-    return max((float(value) for value in values), default=0.0)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.faults",
+        description="Do harm to a real gateway under calls; print what held and what did not.",
+        epilog="Exit status: 0; 1 when something did not hold; 2 for a usage error.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--rows", type=_rows, default=list(ROWS), metavar="NAME[,NAME]", help="default: all")
+    add("--calls", type=_count, metavar="N", help="calls that are up, default 100")
+    add("--workers", type=_count, default=4, metavar="N", help="default 4")
+    add("--dsp-processes", type=_count, default=2, metavar="N", help="default 2")
+    add("--quick", action="store_true", help=f"{QUICK_CALLS} calls, as short as may be")
+    add("--logs", type=Path, metavar="DIR", help="keep the gateways' logs there")
+    add("--list", action="store_true", help="name the rows")
+    return parser
 
 
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def _rows(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in ROWS]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"no row {', '.join(unknown)!r}; --list names them")
+    return names
 
 
-def _where(counts: Sequence[int | bool]) -> str:
-    return f" in {_many(sum(map(bool, counts)), 'call')}"
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= CALLS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {CALLS_MAX}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -67,9 +67,13 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The process could not do its part; the sentence says why."""
+    """The process could not do its part; the sentence says why.
+
+    ``nobody``: not one of its calls could be connected.
+    """
 
     sentence: str
+    nobody: bool = False
 
 
 def main(options: Options, part: int, pipe: Connection) -> None:
@@ -83,7 +87,7 @@ def main(options: Options, part: int, pipe: Connection) -> None:
         pipe.send(Over())
         share = generator.judge(start_ns)
     except LoadTestError as error:
-        pipe.send(Failed(str(error)))
+        pipe.send(Failed(str(error), isinstance(error, NoServerError)))
     except (EOFError, BrokenPipeError):
         pass  # the director is gone, and with it the reason to go on
     else:
@@ -101,7 +105,7 @@ class Generator:
             self._wire, options.audio, options.seed
         )
         self._schedule: Schedule = make_schedule(
-            options.seed, options.calls, options.seconds, options.ramp
+            options.seed, options.calls, options.seconds, options.ramp, options.hold
         )
         self._plans = self._schedule.calls[part :: options.processes]
         self._callers: list[Caller] = []

@@ -30,6 +30,7 @@ class Options:
     calls: int
     seconds: float
     ramp: float
+    hold: float | None
     scenario: str
     audio: Path
     processes: int
@@ -55,12 +56,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         raise UsageError(f"--url must be ws://HOST[:PORT]/ or wss://..., not {given.url!r}")
     if not given.audio.exists():
         raise UsageError(f"--audio {given.audio} does not exist")
-    seconds = given.seconds if given.seconds is not None else SCENARIOS[given.scenario].seconds
+    seconds = given.hold or given.seconds or SCENARIOS[given.scenario].seconds
     return Options(
         url=given.url,
         calls=given.calls,
         seconds=seconds,
         ramp=given.ramp,
+        hold=given.hold,
         scenario=given.scenario,
         audio=given.audio,
         processes=min(given.processes, given.calls),
@@ -85,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--url", required=True, help="where carriers connect, e.g. ws://127.0.0.1:4000/")
     add("--calls", type=_count(CALLS_MAX), default=1, metavar="N", help="default 1")
-    add("--seconds", type=_seconds, metavar="S", help="how long calls last (after the ramp)")
+    length = parser.add_mutually_exclusive_group().add_argument
+    length("--seconds", type=_seconds, metavar="S", help="how long calls last (after the ramp)")
+    length(
+        "--hold", type=_seconds, metavar="S", help="each call lasts S seconds from its own start"
+    )
     add("--ramp", type=_seconds_or_none, default=0.0, metavar="S", help="connect over S seconds")
     add("--scenario", choices=SCENARIOS, default="echo", help="default echo")
     add("--audio", type=Path, default=DEFAULT_AUDIO, metavar="FILE|DIR", help="WAV recordings")

@@ -64,11 +64,14 @@ class Peer(WSListener):
         self._reason = "connection lost"
         #: True while the server does not read as fast as we send.
         self.congested = False
+        #: Our end of the connection, once it is up: what tells it from others in the system's list.
+        self.local_port = 0
 
     @override
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is complete."""
         self._transport = transport
+        self.local_port = int(transport.underlying_transport.get_extra_info("sockname")[1])
         self._sink.opened(self)
 
     @override

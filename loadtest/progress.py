@@ -14,8 +14,8 @@ EVERY_SECONDS = 1.0
 class ProgressLine:
     """Rewrites one line, once a second at most."""
 
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+    def __init__(self, *, shown: bool = True) -> None:
+        self._shown = shown and sys.stderr.isatty()
         self._next = 0.0
 
     def show(self, elapsed_seconds: float, parts: Sequence[Progress]) -> None:

@@ -35,6 +35,7 @@ class Recorder:
         "failure",
         "lateness_ns",
         "lengths",
+        "local_port",
         "malformed",
         "opened_ns",
         "sent",
@@ -60,6 +61,7 @@ class Recorder:
         self.connect_ns = 0
         self.opened_ns = 0
         self.closed_ns = 0
+        self.local_port = 0
         #: Why the call could not be set up or ended before its time; empty if it went well.
         self.failure = ""
 

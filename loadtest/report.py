@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from loadtest.analysis import CallResult, Milliseconds
-from loadtest.faults import Fault, generator_note, name_faults
+from loadtest.diagnosis import Fault, generator_note, name_faults
 from loadtest.host import ServerCost
 from loadtest.options import Options
+from loadtest.scenario import SCENARIOS
 from loadtest.slo import Verdict, check
+from loadtest.speaking import onset_lateness_ms
 
 DIGITS = 3
 
@@ -76,6 +78,7 @@ def make_figures(measured: Measured) -> dict[str, object]:
         "setup_ms": [np.array([r.setup_ms], np.float32) for r in results if r.connected],
         "response_ms": [r.response_ms for r in results],
         "barge_in_ms": [],
+        "onset_lateness_ms": _onset_lateness(measured),
     }
     return {
         "calls": options.calls,
@@ -94,6 +97,7 @@ def make_figures(measured: Measured) -> dict[str, object]:
         "disconnects": sum(bool(r.failure) for r in results),
         **{key: asdict(spread(samples)) for key, samples in spreads.items()},
         "group_delay_ms": _group_delay(results),
+        "assistant": _assistant(results),
         "server": asdict(measured.server) if measured.server else None,
         "client": {
             "cpu_percent": round(measured.client_cpu_percent, 1),
@@ -101,6 +105,25 @@ def make_figures(measured: Measured) -> dict[str, object]:
         },
         "versions": dict(measured.versions),
         "host": dict(measured.host),
+    }
+
+
+def _onset_lateness(measured: Measured) -> Sequence[Milliseconds]:
+    """How late utterances began; only an assistant that keeps a rhythm can be late."""
+    if not SCENARIOS[measured.options.scenario].recites:
+        return []
+    return onset_lateness_ms([result.onsets_ns for result in measured.results])
+
+
+def _assistant(results: Sequence[CallResult]) -> dict[str, float | None]:
+    """How much the assistant spoke in the steady window, and in what pieces."""
+    up = sum(result.steady_seconds for result in results)
+    spoken = sum(result.spoken_seconds for result in results)
+    messages = sum(result.messages for result in results)
+    return {
+        "share": round(spoken / up, DIGITS) if up else None,
+        "messages_per_call_second": round(messages / up, DIGITS) if up else None,
+        "ms_per_message": round(1000 * spoken / messages, 1) if messages else None,
     }
 
 

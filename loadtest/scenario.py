@@ -58,6 +58,8 @@ class Scenario(ABC):
     seconds: ClassVar[float]
     #: Whether the server is to return all the caller's audio.
     echoes: ClassVar[bool] = False
+    #: Whether the assistant speaks in a rhythm of its own, whatever the caller says.
+    recites: ClassVar[bool] = False
     #: What the frames that return are told by.
     reference: Reference | None = None
 
@@ -89,6 +91,26 @@ class EchoScenario(Scenario):
     def behaviour(self, plan: CallPlan) -> Behaviour:
         """A caller who reads the loop from the call's own place."""
         return _Reader(self._loop, self.offset(plan))
+
+
+class PhoneScenario(Scenario):
+    """A telephone call's load: both parties speak half of the time, neither listens.
+
+    The caller sends the same as in an echo. What comes back is the server's own (its responder is
+    to recite), so it is judged by the carrier's playout buffer alone.
+    """
+
+    seconds = 30.0
+    recites = True
+
+    def __init__(self, wire: Wire, audio: Path, seed: int) -> None:
+        """The loop of all clips and pauses."""
+        self._loop = conversation_loop(load_clips(audio, wire.rate), wire, seed)
+
+    @override
+    def behaviour(self, plan: CallPlan) -> Behaviour:
+        """A caller who reads the loop from the call's own place."""
+        return _Reader(self._loop, plan.material % len(self._loop))
 
 
 class _Reader(Behaviour):
@@ -223,4 +245,8 @@ class Talker(Behaviour):
         return end is not None and now_ns - end >= self.REPLY_QUIET_NS
 
 
-SCENARIOS: dict[str, type[Scenario]] = {"echo": EchoScenario, "talk": TalkScenario}
+SCENARIOS: dict[str, type[Scenario]] = {
+    "echo": EchoScenario,
+    "phone": PhoneScenario,
+    "talk": TalkScenario,
+}

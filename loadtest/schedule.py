@@ -58,8 +58,18 @@ class Schedule:
     steady_to_ns: int
 
 
-def make_schedule(seed: int, calls: int, seconds: float, ramp_seconds: float = 0.0) -> Schedule:
-    """Plan ``calls`` calls that all send for ``seconds`` after a ramp of ``ramp_seconds``."""
+def make_schedule(
+    seed: int,
+    calls: int,
+    seconds: float,
+    ramp_seconds: float = 0.0,
+    hold_seconds: float | None = None,
+) -> Schedule:
+    """Plan ``calls`` calls that all send for ``seconds`` after a ramp of ``ramp_seconds``.
+
+    With a holding time each call lasts that long and no longer; the steady window is then the
+    time from the first call's first frame to the last call's last.
+    """
     assert calls >= 1
     assert seconds > 0
     assert ramp_seconds >= 0
@@ -68,6 +78,8 @@ def make_schedule(seed: int, calls: int, seconds: float, ramp_seconds: float = 0
     draw.shuffle(order)
     ramp_ns = round(ramp_seconds * NS_PER_SECOND)
     steady_from = ramp_ns + SETUP_NS + 2 * FRAME_NS
+    if hold_seconds is not None:
+        steady_from, seconds = SETUP_NS, ramp_seconds + hold_seconds
     steady_to = steady_from + round(seconds * NS_PER_SECOND)
     plans = []
     for index in range(calls):
@@ -75,12 +87,13 @@ def make_schedule(seed: int, calls: int, seconds: float, ramp_seconds: float = 0
         # Phases are relative to the run, not to the call's connect: they must not bunch.
         phase = (2 * order[index] + 1) * FRAME_NS // (2 * calls)
         first = -(-(connect + SETUP_NS) // FRAME_NS) * FRAME_NS + phase
+        until = steady_to if hold_seconds is None else first + round(hold_seconds * NS_PER_SECOND)
         plans.append(
             CallPlan(
                 index=index,
                 connect_ns=connect,
                 first_frame_ns=first,
-                frames=max(1, -(-(steady_to - first) // FRAME_NS)),
+                frames=max(1, -(-(until - first) // FRAME_NS)),
                 material=draw.getrandbits(32),
                 stream_sid=sid("MZ", seed, index),
                 call_sid=sid("CA", seed, index),

@@ -26,8 +26,10 @@ SPREADS = (
     "setup_ms",
     "response_ms",
     "barge_in_ms",
+    "onset_lateness_ms",
 )
 SPREAD_KEYS = ("p50", "p95", "p99", "max", "count")
+ASSISTANT_KEYS = ("share", "messages_per_call_second", "ms_per_message")
 SERVER_KEYS = ("cpu_ms_per_call_second", "calls_per_core", "pss_mb", "pss_mb_per_call")
 
 NAMES = frozenset(
@@ -35,6 +37,7 @@ NAMES = frozenset(
         *COUNTS,
         *(f"{spread}.{key}" for spread in SPREADS for key in SPREAD_KEYS),
         *(f"server.{key}" for key in SERVER_KEYS),
+        *(f"assistant.{key}" for key in ASSISTANT_KEYS),
         "client.cpu_percent",
     ]
 )
@@ -42,6 +45,7 @@ NAMES = frozenset(
 #: Of these the value is the least, not the most, that will do.
 AT_LEAST = frozenset(
     ["frames_sent", "frames_received", "server.calls_per_core"]
+    + ["assistant.share", "assistant.ms_per_message"]
     + [f"{spread}.count" for spread in SPREADS]
 )
 

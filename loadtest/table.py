@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from loadtest.report import Report
 
@@ -12,6 +12,7 @@ SPREAD_ROWS = (
     ("barge_in_ms", "barge-in"),
     ("playout_gap_ms", "playout gap"),
     ("playout_lead_ms", "playout lead"),
+    ("onset_lateness_ms", "speech start"),
     ("setup_ms", "call set-up"),
     ("send_lateness_ms", "send lateness"),
 )
@@ -23,6 +24,11 @@ COUNT_ROWS = (
     ("frames_out_of_order", "out of order"),
     ("frames_duplicated", "duplicated"),
     ("frames_unidentified", "unidentified"),
+)
+ASSISTANT_ROWS = (
+    ("share", "of the time speaking"),
+    ("messages_per_call_second", "messages per call and second"),
+    ("ms_per_message", "ms a message"),
 )
 SERVER_ROWS = (
     ("calls_per_core", "calls per core"),
@@ -64,11 +70,10 @@ def _foot(report: Report) -> Iterator[str]:
     counts = COUNT_ROWS if echo else COUNT_ROWS[:2]
     yield _line("frames", ", ".join(f"{figures[key]} {label}" for key, label in counts))
     yield _line("disconnects", f"{figures['disconnects']}")
-    if isinstance(server := figures["server"], Mapping):
-        known = [
-            f"{server[key]:g} {label}" for key, label in SERVER_ROWS if server[key] is not None
-        ]
-        yield _line("server", ", ".join(known))
+    if figures["scenario"] == "phone":
+        yield _line("assistant", _known(figures["assistant"], ASSISTANT_ROWS))
+    if figures["server"] is not None:
+        yield _line("server", _known(figures["server"], SERVER_ROWS))
     client, host = figures["client"], figures["host"]
     assert isinstance(client, Mapping)
     assert isinstance(host, Mapping)
@@ -85,6 +90,12 @@ def _foot(report: Report) -> Iterator[str]:
     for fault in report.faults:
         yield _line("fault" if fault.fails else "noticed", fault.text)
     yield _line("result", "FAILED" if report.exit_status else "passed")
+
+
+def _known(found: object, rows: Sequence[tuple[str, str]]) -> str:
+    """Those of the figures that could be measured."""
+    assert isinstance(found, Mapping)
+    return ", ".join(f"{found[key]:g} {label}" for key, label in rows if found[key] is not None)
 
 
 def _line(label: str, text: str) -> str:

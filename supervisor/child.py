@@ -13,14 +13,15 @@
 
 EXIT is only ever told after ``waitpid`` has confirmed it: what a process holds may be given away
 then and not earlier. DRAIN means "is to end": told by a signal, or the child says so itself. When
-the supervisor stops, a child stays in WAITING, EXITED or PARKED for good. A pair that is not in
-the table cannot happen; if it does, that is our bug and the error names it.
+the supervisor stops, or a successor has taken over, a child stays in WAITING, EXITED or PARKED for
+good. A pair that is not in the table cannot happen; if it does, that is our bug and the error
+names it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from types import MappingProxyType
 
 from supervisor.spec import ChildSpec, RestartPolicy
@@ -51,6 +52,14 @@ class Event(Enum):
     EXIT = auto()
     BACK_OFF = auto()
     PARK = auto()
+
+
+class Alarm(IntEnum):
+    """What was done about the present silence of a child."""
+
+    CALM = 0
+    WARNED = 1
+    DUMPED = 2
 
 
 RUNNING = frozenset({State.SPAWNED, State.READY, State.DRAINING})
@@ -106,6 +115,7 @@ class Child:
     __slots__ = (
         "_deaths_ns",
         "_failures",
+        "alarm",
         "due_ns",
         "exits",
         "kill_at_ns",
@@ -126,8 +136,8 @@ class Child:
         self.ready_ns: int | None = None
         #: When to SIGKILL it; None until it is told to stop.
         self.kill_at_ns: int | None = None
-        self.killed = False
-        self.reported_slow = False
+        self.killed = self.reported_slow = False
+        self.alarm = Alarm.CALM
         #: Processes that have filled this place and ended.
         self.exits = 0
         self._failures = 0
@@ -149,6 +159,7 @@ class Child:
         self.spawned_ns = now_ns
         self.ready_ns = self.kill_at_ns = None
         self.killed = self.reported_slow = False
+        self.alarm = Alarm.CALM
 
     def ready(self, now_ns: int) -> None:
         """It says that it serves."""
@@ -174,11 +185,15 @@ class Child:
         window_start_ns = now_ns - policy.window_ms * NS_PER_MS
         self._deaths_ns = [t for t in self._deaths_ns if t > window_start_ns] + [now_ns]
         if len(self._deaths_ns) > policy.restarts_per_window_max:
-            self._apply(Event.PARK)
+            self.park()
             return
         self._apply(Event.BACK_OFF)
         self.due_ns = now_ns + backoff_ns(policy, self._failures, jitter)
         self._failures += 1
+
+    def park(self) -> None:
+        """After an exit: it is not restarted any more."""
+        self._apply(Event.PARK)
 
     def _apply(self, event: Event) -> None:
         self.state = step(self.state, event)

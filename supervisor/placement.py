@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from supervisor.kinds import WORKER
 from supervisor.scoreboard import Field, Phase, Scoreboard
-from supervisor.spec import WORKER
 
 #: A worker whose heartbeat is older than this gets no connection.
 UNPLACEABLE_AFTER_MS = 300

@@ -76,6 +76,8 @@ COUNTERS: dict[str, str] = {
     "dsp_windows": "Voice-activity windows scored.",
     "dsp_windows_skipped": "Voice-activity windows skipped by the level gate.",
     "dsp_bad_cells": "Ring cells whose sequence or length was wrong.",
+    "frames_aged": "Caller frames dropped because a DSP process could not catch up.",
+    "codec_restarts": "G.722 streams that went on with a fresh codec, which is audible.",
     "dsp_busy_ns": "Time spent in passes, in nanoseconds.",
     "dsp_backlog_max": "Gauge: the most frames one slot was behind in the last pass.",
 }
@@ -142,9 +144,10 @@ class Row:
 
     def leave(self) -> None:
         """Say that the child is dead: its calls are over, its counters stay (supervisor only)."""
-        for field in (Field.PID, Field.CALLS, Field.CAPACITY, Field.LOOP_LAG_NS):
-            self.set(field, 0)
         self.set(Field.PHASE, Phase.EXITED)
+        for field in (Field.PID, Field.CALLS, Field.CAPACITY, Field.CONNECTIONS, Field.ADMITS):
+            self.set(field, 0)
+        self.set(Field.LOOP_LAG_NS, 0)
 
 
 class Scoreboard:

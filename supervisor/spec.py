@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 #: Exit status of a child (and of the supervisor) whose configuration cannot work: no restart.
 EXIT_CONFIG = 2
 
-#: Kinds the policy treats specially: workers drain before anything else is told to stop, DSP
-#: processes serve arenas.
-WORKER = "worker"
-DSP = "dsp"
+#: Listener of whoever serves none, DSP process of an arena that none serves.
+NOBODY = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,30 +34,17 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopPolicy:
-    """How long workers may take to end after a signal, before they are killed."""
-
-    drain_timeout_ms: int = 30_000
-    kill_after_drain_ms: int = 5_000
-    fast_timeout_ms: int = 3_000
-
-    def __post_init__(self) -> None:
-        if min(self.drain_timeout_ms, self.kill_after_drain_ms) < 0 or self.fast_timeout_ms <= 0:
-            raise ValueError("drain times must not be negative, fast_timeout_ms positive")
-
-    @property
-    def drain_limit_ms(self) -> int:
-        """From SIGTERM until a worker that still runs is killed."""
-        return self.drain_timeout_ms + self.kill_after_drain_ms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
     """One child: which main to call with what, which descriptors it keeps, how it dies.
 
     ``target`` is ``"package.module:function"``, imported after the fork and called with
     ``kwargs``; its return value is the exit status. Every inherited descriptor above 2 that is
-    not in ``keep_fds`` is closed in the child.
+    not in ``keep_fds`` is closed in the child. ``listener`` is the index of the listening socket
+    that a worker serves, ``cpus`` are those it is pinned to (none: anywhere).
+
+    A child that serves and is silent is reported, told to dump its stacks, and killed, each after
+    its time. One told to end is killed ``stop_timeout_ms`` later. A worker that holds more than
+    ``rss_bytes_max`` (0: no limit) is replaced.
     """
 
     kind: str
@@ -67,12 +52,17 @@ class ChildSpec:
     target: str
     kwargs: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     keep_fds: frozenset[int] = frozenset()
+    listener: int = NOBODY
     dies_with_parent: bool = False
     nice: int = 0
+    cpus: frozenset[int] = frozenset()
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     ready_timeout_ms: int = 30_000
+    warn_after_ms: int = 500
+    dump_after_ms: int = 3_000
     hung_after_ms: int = 5_000
     stop_timeout_ms: int = 5_000
+    rss_bytes_max: int = 0
     restart: RestartPolicy = field(default_factory=RestartPolicy)
 
     def __post_init__(self) -> None:
@@ -87,3 +77,19 @@ class ChildSpec:
     def name(self) -> str:
         """How logs call it: ``worker-0``."""
         return f"{self.kind}-{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The workers that one reading of the settings makes.
+
+    ``workers`` serve at a time, worker ``l`` the listener ``l``; there is one place more than
+    workers, for successors. ``spec(place, listener)`` is the worker at a place.
+    """
+
+    workers: int
+    spec: Callable[[int, int], ChildSpec]
+
+
+class ReloadError(Exception):
+    """Settings that were read again cannot be used; the message is the operator's sentence."""

@@ -1,14 +1,8 @@
 """The shell around the policy: fork, watch, signal, reap.
 
-One thread, no event loop library: an epoll over the signal pipe and a pidfd a child, and a tick
-every 50 or 100 ms that shows the board to the policy. The policy answers with actions; there is
-one method here for each, and one for each signal.
-
-Fork, not spawn: a child shares the arenas and the board as inherited mappings, nothing has a
-name, and it is running 4 ms later. What makes that safe is that this process never has a second
-thread (checked before every fork: a lock held by another thread at that moment would stay locked
-in the child for ever) and that a child keeps no descriptor but those its spec names: one that
-kept a sibling's listener would hold callers in a queue that nobody serves any more.
+One thread, no event loop library: an epoll over the signal pipe, a pidfd a child and the queues
+that we serve for a worker that cannot, and a tick every 50 ms that shows the board to the policy.
+The policy answers with actions; there is one method here for each, and one for each signal.
 
 Children are waited for by pid, never "any child": whatever else this process may have started is
 not ours to reap.
@@ -16,52 +10,56 @@ not ours to reap.
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import importlib
 import logging
 import os
 import random
+import resource
 import select
 import signal
-import sys
+import socket
 import time
-import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
-from typing import NoReturn
+from pathlib import Path
 
-from supervisor.child import Event
-from supervisor.policy import (
-    NOBODY,
+from supervisor.actions import (
     Action,
     Assign,
+    Dump,
     Finish,
     GiveUp,
     Kill,
     Park,
-    Policy,
     Ready,
+    Rest,
+    RollEnded,
+    RollFailed,
+    Rolling,
     Serving,
     Sighting,
     Signal,
+    Silent,
     Slow,
     Spawn,
+    Succeed,
 )
+from supervisor.child import Event
+from supervisor.fork import EXIT_CRASHED, Process, fork
+from supervisor.kinds import WORKER
+from supervisor.notify import READY, STOPPING, Notifier
+from supervisor.policy import FAST_TIMEOUT_MS, Policy
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
-from supervisor.signals import SignalInbox, held_back, reset_in_child
-from supervisor.spec import ChildSpec, StopPolicy
+from supervisor.signals import SignalInbox
+from supervisor.spec import NOBODY, ChildSpec, Crew, ReloadError
+from supervisor.stand_in import StandIn
 
-TICK_S = 0.1
-TICK_STARTING_S = 0.05
+TICK_S = 0.05
 
-#: Exit status of a child whose main raised, and of one that could not be forked.
-EXIT_CRASHED = 1
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
+#: A worker's memory is looked at this often.
+WEIGH_EVERY_NS = 1_000_000_000
 
 #: By the board's number: a child may have written any.
 _SAYS: dict[int, Event] = {Phase.READY: Event.READY, Phase.DRAINING: Event.DRAIN}
@@ -77,30 +75,31 @@ def _nothing_slow(child: str, waited_ms: int) -> None:
     """No one wants to know."""
 
 
+def _nothing_new() -> Crew:
+    raise ReloadError("there are no settings to read again")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run: the children, the board they share, and whom to tell.
+    """What to run: the workers, the other children, the board they share, and whom to tell.
 
-    ``dsp_wake_fds[i]`` is the event fd that wakes DSP process ``i``. ``on_serving`` is called
-    once, when everything is ready; ``on_slow`` with the name and the milliseconds waited when a
-    child takes long to start.
+    ``listeners[l]`` is what worker ``l`` serves, ``handovers[p]`` the reading and the writing end
+    of place ``p``'s hand-over socket, ``dsp_wake_fds[i]`` the event fd that wakes DSP process
+    ``i``. ``reload`` reads the settings again and returns the workers they make, or raises
+    ``ReloadError``. ``on_serving`` is called once, when everything is ready; ``on_slow`` with the
+    name and the milliseconds waited when a child takes long to start.
     """
 
     specs: tuple[ChildSpec, ...]
+    crew: Crew
     board: Scoreboard
+    listeners: tuple[socket.socket, ...] = ()
+    handovers: tuple[tuple[socket.socket, socket.socket], ...] = ()
     dsp_wake_fds: tuple[int, ...] = ()
-    stop: StopPolicy = field(default_factory=StopPolicy)
+    notifier: Notifier = field(default_factory=Notifier)
+    reload: Callable[[], Crew] = _nothing_new
     on_serving: Callable[[], None] = _nothing
     on_slow: Callable[[str, int], None] = _nothing_slow
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """A running child: to be waited for by ``pid``, which ``pidfd`` says when to do."""
-
-    name: str
-    pid: int
-    pidfd: int
 
 
 class Tree:
@@ -110,12 +109,14 @@ class Tree:
         if not __debug__:
             raise RuntimeError("the supervisor relies on assertions: run Python without -O")
         self._plan = plan
-        self._specs = {spec.name: spec for spec in plan.specs}
-        self._rows = {spec.name: plan.board.row(spec.kind, spec.index) for spec in plan.specs}
-        self._policy = Policy(plan.specs, plan.board.arenas, plan.stop, time.monotonic_ns())
-        self._processes: dict[str, _Process] = {}
+        self._rows = {f"{row.name.kind}-{row.name.index}": row for row in plan.board.rows()}
+        now_ns = time.monotonic_ns()
+        self._policy = Policy(plan.specs, plan.crew, plan.board.arenas, now_ns)
+        self._processes: dict[str, Process] = {}
         self._unborn: list[str] = []
+        self._weigh_at_ns = now_ns
         self._epoll = select.epoll()
+        self._stand_in = StandIn(plan.board, plan.listeners, plan.handovers, self._epoll)
         self._status: int | None = None
         self._on_signal = {
             signal.SIGTERM: self.on_sigterm,
@@ -133,29 +134,47 @@ class Tree:
             while self._status is None:
                 self._wait(inbox)
                 self._tick()
+            self._stand_in.close()
         return self._status
 
     def on_sigterm(self) -> None:
         """Drain; the second time: now."""
-        log.info("stopping signal=SIGTERM drain_ms=%d", self._plan.stop.drain_timeout_ms)
-        self._do(self._policy.on_stop(time.monotonic_ns(), fast=False))
+        log.info("stopping signal=SIGTERM note='calls may go on for DRAIN_TIMEOUT_MS'")
+        self._stop(fast=False)
 
     def on_sigint(self) -> None:
         """Stop with little patience; the second time: now."""
-        log.info("stopping signal=SIGINT timeout_ms=%d", self._plan.stop.fast_timeout_ms)
-        self._do(self._policy.on_stop(time.monotonic_ns(), fast=True))
+        log.info("stopping signal=SIGINT timeout_ms=%d", FAST_TIMEOUT_MS)
+        self._stop(fast=True)
 
     def on_sighup(self) -> None:
-        """Nothing is reloaded."""
-        log.info("ignored signal=SIGHUP note='settings are read at start only'")
+        """Read the settings again and replace the workers one by one; bad ones change nothing."""
+        if self._policy.stopping:
+            log.info("ignored signal=SIGHUP note='we are stopping'")
+            return
+        now_ns = time.monotonic_ns()
+        if self._policy.serving:  # else systemd is still to hear its first READY
+            self._plan.notifier.reloading(now_ns)
+        try:
+            crew = self._plan.reload()
+        except ReloadError as error:
+            log.error("reload_refused reason='%s' note='nothing has changed'", error)  # noqa: TRY400
+            if self._policy.serving:
+                self._plan.notifier.tell(READY)
+            return
+        self._do(self._policy.on_reload(crew, now_ns))
+
+    def _stop(self, *, fast: bool) -> None:
+        self._plan.notifier.tell(STOPPING, status="Draining" if not fast else "Stopping")
+        self._do(self._policy.on_stop(time.monotonic_ns(), fast=fast))
 
     def _wait(self, inbox: SignalInbox) -> None:
-        tick_s = TICK_STARTING_S if self._policy.starting else TICK_S
-        ready = {fd for fd, _ in self._epoll.poll(tick_s)}
+        ready = {fd for fd, _ in self._epoll.poll(TICK_S)}
         if inbox.fileno() in ready:
             self._hear(inbox)
         for process in [p for p in self._processes.values() if p.pidfd in ready]:
             self._reap(process)
+        self._stand_in.serve(ready, time.monotonic_ns())
 
     def _hear(self, inbox: SignalInbox) -> None:
         for signum in inbox.read():
@@ -165,10 +184,19 @@ class Tree:
         unborn, self._unborn = self._unborn, []
         for name in unborn:
             self._on_exit(name, EXIT_CRASHED)
-        sightings = {name: _sighting(self._rows[name]) for name in self._processes}
-        self._do(self._policy.tick(sightings, time.monotonic_ns()))
+        now_ns = time.monotonic_ns()
+        weigh = now_ns >= self._weigh_at_ns
+        if weigh:
+            self._weigh_at_ns = now_ns + WEIGH_EVERY_NS
+        sightings = {
+            name: _sighting(process, self._rows[name], weigh=weigh)
+            for name, process in self._processes.items()
+        }
+        self._do(self._policy.tick(sightings, now_ns))
+        self._stand_in.look(now_ns)
+        self._plan.notifier.alive(now_ns)
 
-    def _reap(self, process: _Process) -> None:
+    def _reap(self, process: Process) -> None:
         pid, wait_status = os.waitpid(process.pid, os.WNOHANG)
         if pid == 0:
             return
@@ -180,9 +208,11 @@ class Tree:
         self._on_exit(process.name, status)
 
     def _on_exit(self, name: str, status: int) -> None:
-        self._rows[name].leave()
-        jitter = random.uniform(-1, 1)
-        self._do(self._policy.on_exit(name, status, time.monotonic_ns(), jitter))
+        row, now_ns = self._rows[name], time.monotonic_ns()
+        row.leave()
+        if row.name.kind == WORKER:
+            self._stand_in.bury(row.name.index, now_ns)
+        self._do(self._policy.on_exit(name, status, now_ns, random.uniform(-1, 1)))
 
     def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -194,12 +224,13 @@ class Tree:
 
     @_carry_out.register
     def _(self, action: Spawn) -> None:
-        spec, row = self._specs[action.child], self._rows[action.child]
+        spec, row = action.spec, self._rows[action.spec.name]
         row.take(0, time.monotonic_ns())  # the child writes its own pid: it may be faster than us
+        row.set(Field.LISTENER, spec.listener)
         if action.again:
             row.count("restarts")
         try:
-            process = _fork(spec, row)
+            process = fork(spec, row)
         except OSError as error:
             log.error("cannot_fork child=%s error='%s'", spec.name, error)  # noqa: TRY400
             self._unborn.append(spec.name)
@@ -210,6 +241,7 @@ class Tree:
 
     @_carry_out.register
     def _(self, action: Signal) -> None:
+        log.info("told child=%s signal=%s", action.child, action.signum.name)
         self._send(action.child, action.signum)
 
     @_carry_out.register
@@ -219,8 +251,15 @@ class Tree:
 
     @_carry_out.register
     def _(self, action: Park) -> None:
-        log.error("parked child=%s note='it crashed too often and is not restarted'", action.child)
+        log.error("parked child=%s note='it is not restarted any more'", action.child)
         self._rows[action.child].set(Field.PHASE, Phase.PARKED)
+        self._plan.notifier.tell(status=f"Degraded: {action.child} is parked")
+
+    @_carry_out.register
+    def _(self, action: Rest) -> None:
+        row = self._rows[action.child]
+        row.set(Field.LISTENER, NOBODY)
+        row.set(Field.PHASE, Phase.SPARE)
 
     @_carry_out.register
     def _(self, action: Assign) -> None:
@@ -238,12 +277,46 @@ class Tree:
         self._plan.on_slow(action.child, action.waited_ms)
 
     @_carry_out.register
+    def _(self, action: Silent) -> None:
+        log.warning("silent child=%s silent_ms=%d", action.child, action.silent_ms)
+
+    @_carry_out.register
+    def _(self, action: Dump) -> None:
+        log.warning(
+            "silent child=%s silent_ms=%d note='its stacks follow'", action.child, action.silent_ms
+        )
+        self._send(action.child, signal.SIGUSR1)
+
+    @_carry_out.register
+    def _(self, action: Rolling) -> None:
+        log.info("rolling places=%d", action.places)
+        self._plan.notifier.tell(status="Replacing workers one by one")
+
+    @_carry_out.register
+    def _(self, action: Succeed) -> None:
+        log.info("replacing old=%s new=%s reason='%s'", action.old, action.new, action.reason)
+
+    @_carry_out.register
+    def _(self, action: RollFailed) -> None:
+        log.error("not_replaced old=%s reason='%s did not get ready'", action.old, action.new)
+
+    @_carry_out.register
+    def _(self, action: RollEnded) -> None:
+        if action.kept:
+            log.error("roll_ended kept=%d note='they go on as they were'", action.kept)
+        else:
+            log.info("rolled took_ms=%d", action.took_ms)
+        self._plan.notifier.tell(READY, status="Serving")
+
+    @_carry_out.register
     def _(self, action: Serving) -> None:
+        self._plan.notifier.tell(READY, status="Serving")
         self._plan.on_serving()
 
     @_carry_out.register
     def _(self, action: GiveUp) -> None:
         log.error("giving_up status=%d reason='%s'", action.status, action.sentence)
+        self._plan.notifier.tell(STOPPING, status=action.sentence)
 
     @_carry_out.register
     def _(self, action: Finish) -> None:
@@ -257,86 +330,15 @@ class Tree:
                 signal.pidfd_send_signal(process.pidfd, signum)
 
 
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads any more: no reason not to go on
-            stream.flush()
+def _sighting(process: Process, row: Row, *, weigh: bool) -> Sighting:
+    rss_bytes = _rss_bytes(process.pid) if weigh and process.spec.rss_bytes_max else 0
+    return Sighting(row.get(Field.HEARTBEAT_NS), _SAYS.get(row.get(Field.PHASE)), rss_bytes)
 
 
-def _sighting(row: Row) -> Sighting:
-    return Sighting(row.get(Field.HEARTBEAT_NS), _SAYS.get(row.get(Field.PHASE)))
-
-
-def _fork(spec: ChildSpec, row: Row) -> _Process:
-    """Start a child; ``OSError`` when the system has no room for one more."""
-    threads = len(os.listdir("/proc/self/task"))  # Python's own count misses native threads
-    if threads != 1:
-        raise RuntimeError(f"the supervisor has {threads} threads: a fork could deadlock the child")
-    _flush()  # else the child would write our buffered text a second time
-    parent = os.getpid()
-    with held_back():
-        pid = os.fork()
-        if pid == 0:
-            _become(spec, row, parent)
+def _rss_bytes(pid: int) -> int:
+    """Resident memory; 0 for a process that is just ending."""
     try:
-        return _Process(spec.name, pid, os.pidfd_open(pid))
-    except OSError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-
-
-def _become(spec: ChildSpec, row: Row, parent: int) -> NoReturn:
-    """In the child: be what the spec says, then end without running the parent's clean-up."""
-    status = EXIT_CRASHED
-    try:
-        _prepare(spec, parent)
-        row.set(Field.PID, os.getpid())
-        status = _run_target(spec)
-    except SystemExit as request:
-        status = _status_of(request)
-    except BaseException:  # noqa: BLE001 - nothing may climb into the parent's frames below us
-        traceback.print_exc()
-    finally:
-        _flush()
-        os._exit(status & 0xFF)
-
-
-def _run_target(spec: ChildSpec) -> int:
-    module, _, function = spec.target.partition(":")
-    status: object = getattr(importlib.import_module(module), function)(**spec.kwargs)
-    if not isinstance(status, int):
-        raise TypeError(f"{spec.target} returned {status!r}, which is no exit status")
-    return status
-
-
-def _status_of(request: SystemExit) -> int:
-    if request.code is None or isinstance(request.code, int):
-        return request.code or 0
-    sys.stderr.write(f"{request.code}\n")
-    return EXIT_CRASHED
-
-
-def _prepare(spec: ChildSpec, parent: int) -> None:
-    reset_in_child()
-    if spec.dies_with_parent:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # it died before we could ask to be told
-            os._exit(0)
-    close_all_but(spec.keep_fds)
-    if spec.nice:
-        os.nice(spec.nice)
-    os.environ.update(spec.environment)
-
-
-def close_all_but(keep: Collection[int]) -> None:
-    """Close every descriptor of this process above 2 that is not in ``keep``.
-
-    Python objects that own a closed one must stay referenced: their finaliser would close
-    whatever has taken the number since. The parent's frames below a child's main do just that.
-    """
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        if fd > 2 and fd not in keep:
-            with suppress(OSError):  # one of them was the listing itself
-                os.close(fd)
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * resource.getpagesize()

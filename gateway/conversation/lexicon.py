@@ -45,6 +45,7 @@ SENTENCES: Mapping[str, frozenset[str]] = {
     "not_given": frozenset(),
     "goodbye": frozenset(),
     "farewell": frozenset(),
+    "parting": frozenset(),
 }
 
 

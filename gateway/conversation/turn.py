@@ -38,6 +38,7 @@ class Event(Enum):
     REPLY_SILENT = auto()  # the responder had nothing to say
     REPLY_HEARD = auto()  # everything said so far was heard
     GOODBYE = auto()  # the responder wants the call to end after what it said
+    GOING_DOWN = auto()  # the call must end, whatever is going on
     STOPPED = auto()  # the carrier ended the stream
 
 
@@ -51,6 +52,7 @@ class Action(Enum):
     CUT = auto()  # stop the reply: cancel what produces it, clear what was sent
     HANG_UP = auto()  # end the call
     FORGET = auto()  # drop the utterance heard so far
+    PART = auto()  # say the last words
 
 
 _S, _E, _A = State, Event, Action
@@ -63,26 +65,34 @@ TABLE: dict[tuple[State, Event], _Next] = {
     (_S.LISTENING, _E.DIGITS): (_S.RESPONDING, (_A.RESPOND_DIGITS,)),
     (_S.LISTENING, _E.REPLY_AUDIBLE): (_S.ASSISTANT, ()),
     (_S.LISTENING, _E.GOODBYE): (_S.CLOSING, ()),
+    (_S.LISTENING, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.PART)),  # words may be on their way
     # The caller speaks.
     (_S.CALLER, _E.SPEECH_ENDED): (_S.TRANSCRIBING, (_A.TRANSCRIBE,)),
     (_S.CALLER, _E.DIGITS): (_S.RESPONDING, (_A.FORGET, _A.RESPOND_DIGITS)),
+    (_S.CALLER, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.FORGET, _A.PART)),
     # The utterance is being transcribed; a caller who goes on takes it back.
     (_S.TRANSCRIBING, _E.SPEECH_STARTED): (_S.CALLER, (_A.UNTRANSCRIBE,)),
     (_S.TRANSCRIBING, _E.SPEECH_HELD): (_S.CALLER, (_A.UNTRANSCRIBE,)),
     (_S.TRANSCRIBING, _E.TRANSCRIPT): (_S.RESPONDING, (_A.RESPOND,)),
     (_S.TRANSCRIBING, _E.NO_TRANSCRIPT): (_S.LISTENING, ()),
     (_S.TRANSCRIBING, _E.DIGITS): (_S.RESPONDING, (_A.UNTRANSCRIBE, _A.FORGET, _A.RESPOND_DIGITS)),
+    (_S.TRANSCRIBING, _E.GOING_DOWN): (
+        _S.CLOSING,
+        (_A.UNTRANSCRIBE, _A.CUT, _A.FORGET, _A.PART),
+    ),
     # The responder works. A caller who adds something meanwhile is answered to all of it.
     (_S.RESPONDING, _E.SPEECH_ENDED): (_S.TRANSCRIBING, (_A.CUT, _A.TRANSCRIBE)),
     (_S.RESPONDING, _E.DIGITS): (_S.RESPONDING, (_A.CUT, _A.RESPOND_DIGITS)),
     (_S.RESPONDING, _E.REPLY_AUDIBLE): (_S.ASSISTANT, ()),
     (_S.RESPONDING, _E.REPLY_SILENT): (_S.LISTENING, ()),
     (_S.RESPONDING, _E.GOODBYE): (_S.CLOSING, ()),
+    (_S.RESPONDING, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.PART)),
     # The assistant speaks.
     (_S.ASSISTANT, _E.SPEECH_HELD): (_S.CALLER, (_A.CUT,)),
     (_S.ASSISTANT, _E.DIGITS): (_S.RESPONDING, (_A.CUT, _A.RESPOND_DIGITS)),
     (_S.ASSISTANT, _E.REPLY_HEARD): (_S.LISTENING, ()),
     (_S.ASSISTANT, _E.GOODBYE): (_S.CLOSING, ()),
+    (_S.ASSISTANT, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.PART)),
     # The last words.
     (_S.CLOSING, _E.REPLY_HEARD): (_S.ENDED, (_A.HANG_UP,)),
     (_S.CLOSING, _E.REPLY_SILENT): (_S.ENDED, (_A.HANG_UP,)),
@@ -139,6 +149,7 @@ IGNORED: dict[State, frozenset[Event]] = {
             _E.DIGITS,
             _E.REPLY_AUDIBLE,
             _E.GOODBYE,
+            _E.GOING_DOWN,
         }
     ),
     _S.ENDED: frozenset(_E),

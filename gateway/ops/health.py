@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from audio.format import NS_PER_MS
+from gateway.admission import SENTENCES, Admits
 from gateway.settings import Settings
+from supervisor.placement import UNPLACEABLE_AFTER_MS, candidates
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
 
-State = Literal["starting", "ready", "draining", "exited", "parked", "hung"]
+State = Literal["starting", "ready", "draining", "exited", "parked", "spare", "hung"]
 
 #: A child that serves and is silent for this long is hung; one that starts has more time.
 HUNG_AFTER_NS = 1_000_000_000
@@ -21,14 +24,20 @@ _STATES: dict[int, State] = {
     Phase.DRAINING: "draining",
     Phase.EXITED: "exited",
     Phase.PARKED: "parked",
+    Phase.SPARE: "spare",
 }
+_NOT_RUNNING = frozenset({"exited", "parked", "spare"})
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether the gateway can take a call now; if not why, and what an operator should know."""
+    """Whether the gateway can take a call now; if not why, and what an operator should know.
+
+    ``degraded``: a child that carries calls is not restarted any more, the others do its work.
+    """
 
     ready: bool
+    degraded: bool
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -42,7 +51,7 @@ def heartbeat_age_ns(row: Row, now_ns: int) -> int:
 def child_state(row: Row, now_ns: int) -> State:
     """What a child says about itself, or ``hung`` when it has said nothing for too long."""
     state = _STATES.get(row.get(Field.PHASE), "exited")
-    if state in {"exited", "parked"}:
+    if state in _NOT_RUNNING:
         return state
     limit_ns = START_TIMEOUT_NS if state == "starting" else HUNG_AFTER_NS
     return "hung" if heartbeat_age_ns(row, now_ns) > limit_ns else state
@@ -60,6 +69,7 @@ def readiness(
         reasons += _absence(board, "speech", now_ns, "the local speech server is not ready")
     return Readiness(
         ready=not reasons,
+        degraded=_is_degraded(board),
         reasons=tuple(reasons),
         warnings=(*_warnings(board, settings, now_ns), *warnings),
     )
@@ -69,12 +79,27 @@ def _worker_reasons(board: Scoreboard, now_ns: int) -> list[str]:
     ready = [row for row in board.rows("worker") if child_state(row, now_ns) == "ready"]
     if not ready:
         return ["no worker is ready"]
-    return ["every slot is taken"] if all(map(_is_full, ready)) else []
+    takes = {found.place: found.takes for found in candidates(board, now_ns)}
+    if any(takes[row.name.index] for row in ready):
+        return []
+    why = (f"{_name(row)}: {_why_closed(row, now_ns)}" for row in ready)
+    return ["the gateway is full", *why]
 
 
-def _is_full(row: Row) -> bool:
-    capacity = row.get(Field.CAPACITY)
-    return 0 < capacity <= row.get(Field.CALLS)
+def _why_closed(row: Row, now_ns: int) -> str:
+    """Why a worker that is ready takes no call."""
+    if heartbeat_age_ns(row, now_ns) > UNPLACEABLE_AFTER_MS * NS_PER_MS:
+        return "it is silent"
+    return SENTENCES.get(row.get(Field.ADMITS), SENTENCES[Admits.NO_SLOT])
+
+
+def _is_degraded(board: Scoreboard) -> bool:
+    carriers = (*board.rows("worker"), *board.rows("dsp"))
+    return any(row.get(Field.PHASE) == Phase.PARKED for row in carriers)
+
+
+def _name(row: Row) -> str:
+    return f"{row.name.kind}-{row.name.index}"
 
 
 def _absence(board: Scoreboard, kind: str, now_ns: int, reason: str) -> list[str]:
@@ -89,5 +114,7 @@ def _warnings(board: Scoreboard, settings: Settings, now_ns: int) -> list[str]:
     for row in board.rows():
         state = child_state(row, now_ns)
         if state in {"hung", "exited", "parked"}:
-            warnings.append(f"{row.name.kind}-{row.name.index} is {state}")
+            warnings.append(f"{_name(row)} is {state}")
+        elif state == "ready" and row.name.kind == "worker" and row.get(Field.ADMITS) in SENTENCES:
+            warnings.append(f"{_name(row)} takes no calls: {_why_closed(row, now_ns)}")
     return warnings

@@ -51,6 +51,7 @@ def server_config(
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        headers=[("Server", "voice-gateway")],  # so that a new supervisor knows its own kind
         backlog=LISTEN_BACKLOG,
         limit_concurrency=connections_max,
         timeout_keep_alive=keep_alive_s,

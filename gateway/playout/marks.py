@@ -32,6 +32,20 @@ _NAME = re.compile(r"e(\d{1,9})\.m\d{1,9}", re.ASCII)
 class Marks:
     """One call's marks. All times are of the monotonic clock that the pacer is told."""
 
+    __slots__ = (
+        "_acknowledged_ms",
+        "_end_ns",
+        "_heard_ms",
+        "_outstanding",
+        "_placed",
+        "acknowledged_total",
+        "cancelled",
+        "epoch",
+        "forgotten",
+        "position_ms",
+        "unknown",
+    )
+
     def __init__(self) -> None:
         #: Raised by each ``clear``.
         self.epoch = 0
@@ -46,15 +60,16 @@ class Marks:
         self.forgotten = 0
         self._outstanding: dict[str, int] = {}  # name -> position, in the order of placing
         self._placed = 0
-        self._placed_ms = 0
         self._acknowledged_ms = 0
         self._heard_ms = 0
         self._end_ns = 0
 
     def sent(self, duration_ms: int, now_ns: int, end_ns: int) -> None:
-        """Report ``duration_ms`` of audio sent at ``now_ns``; all will be played at ``end_ns``."""
+        """Report audio that was sent without a pause; all of it will be played at ``end_ns``.
+
+        One report may stand for several messages, made at any time ``now_ns`` before the next use.
+        """
         assert duration_ms > 0, duration_ms
-        assert end_ns > now_ns, "the carrier cannot have played what is sent now"
         if now_ns > self._end_ns:
             self._settle(now_ns)
         self.position_ms += duration_ms
@@ -71,17 +86,12 @@ class Marks:
         if heard_ms > self._heard_ms:
             self._heard_ms = heard_ms
 
-    def due(self) -> bool:
-        """Tell whether so much audio was sent since the last mark that the next should follow."""
-        return self.position_ms - self._placed_ms >= limits.MARK_EVERY_MS
-
     def place(self) -> str:
         """Name a mark at the present position, to be sent now; also after each clause."""
         if len(self._outstanding) >= limits.MARKS_OUTSTANDING_MAX:
             del self._outstanding[next(iter(self._outstanding))]
             self.forgotten += 1
         self._placed += 1
-        self._placed_ms = self.position_ms
         name = f"e{self.epoch}.m{self._placed}"
         self._outstanding[name] = self.position_ms
         return name
@@ -115,7 +125,6 @@ class Marks:
         self.epoch += 1
         self.position_ms = 0
         self._outstanding.clear()
-        self._placed_ms = 0
         self._acknowledged_ms = 0
         self._heard_ms = 0
         return heard_ms

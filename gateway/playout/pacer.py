@@ -7,10 +7,11 @@ played. All of its rules follow from that one absolute number:
 * Sent audio is never more than the lead (``PLAYOUT_LEAD_MS``) ahead of the caller's ear. More would
   go on talking after a barge-in; none at all would let every late tick of ours be heard.
 * When the carrier has nothing left to play, one frame leaves at once, alone.
-* Otherwise whatever there is goes out as one message of at most ``MESSAGE_MS_MAX`` as soon as the
-  whole of it fits under the lead. A source in real time (one frame each 20 ms) therefore passes
-  straight through, while a burst from a synthesizer goes out as 20 ms and then 100 ms a message, at
-  a fifth of the messages.
+* Otherwise a full message (``MESSAGE_MS_MAX``) goes as soon as the whole of it fits under the lead,
+  and less than that as soon as the carrier has no more than ``PLAYOUT_CUSHION_MS`` left to play. A
+  source in real time (one frame each 20 ms) therefore passes straight through, while a burst from
+  a synthesizer goes out as a few single frames and then 100 ms a message, at a fifth of the
+  messages.
 * ``end_ns`` advances by the audio that was sent and by nothing else. A tick that comes late finds
   more room and catches up; no delay is ever added to the schedule, and no frame is skipped.
 * If the carrier ran dry in the middle of an utterance, the caller heard a gap: it is counted, and
@@ -26,22 +27,34 @@ from audio.format import FRAME_MS, FRAME_NS, NS_PER_MS
 from gateway import limits
 
 _LEAD_NS = limits.PLAYOUT_LEAD_MS * NS_PER_MS
+_CUSHION_NS = limits.PLAYOUT_CUSHION_MS * NS_PER_MS
 MESSAGE_FRAMES_MAX = limits.MESSAGE_MS_MAX // FRAME_MS
 #: Less is the drift between two clocks, not a silence that anyone hears.
 _GAP_NS_MIN = NS_PER_MS
+_MESSAGE_NS = limits.MESSAGE_MS_MAX * NS_PER_MS
 
 
 class Pacer:
     """Paces one call's frames. All times are of one monotonic clock, which the caller reads.
 
-    Use: while ``frames_due`` gives a number, send that many frames as one message and report them
-    by ``sent``; when it gives 0, wait for new frames or until ``next_due_ns``, if that is not None.
+    Use: while ``take`` gives a number, send that many frames as one message; when it gives 0, wait
+    for new frames or until ``next_due_ns``, if that is not None.
     """
+
+    __slots__ = (
+        "_gap_ns_total",
+        "_in_utterance",
+        "_late_ns_max",
+        "end_ns",
+        "frames_sent",
+        "gaps",
+        "next_due_ns",
+    )
 
     def __init__(self) -> None:
         #: When the carrier will have played all that was sent. In the past: it is silent.
         self.end_ns = 0
-        #: When the frames that ``frames_due`` held back may go; None if it held none back.
+        #: When the frames that ``take`` held back may go; None if it held none back.
         self.next_due_ns: int | None = None
         self.frames_sent = 0
         self.gaps = 0
@@ -59,38 +72,35 @@ class Pacer:
         """How long (ms) after ``next_due_ns`` the latest message went; the lead absorbs it."""
         return self._late_ns_max // NS_PER_MS
 
-    def frames_due(self, available: int, now_ns: int) -> int:
-        """Decide how many of ``available`` frames the next message takes now; 0 = none yet."""
-        assert available >= 0, available
-        if not available:
+    def take(self, available: int, now_ns: int) -> int:
+        """Decide how many of ``available`` frames go now, as one message; 0 = none yet.
+
+        They count as sent.
+        """
+        if available <= 0:
             self.next_due_ns = None
             return 0
         ahead_ns = self.end_ns - now_ns
         if ahead_ns <= 0:
-            return 1
-        wanted = min(available, MESSAGE_FRAMES_MAX)
-        room_ns = _LEAD_NS - ahead_ns - wanted * FRAME_NS
-        if room_ns >= 0:
-            return wanted
-        self.next_due_ns = now_ns - room_ns
-        return 0
-
-    def sent(self, frames: int, now_ns: int) -> None:
-        """Report that a message of ``frames`` frames was sent, as many as were due."""
-        assert 1 <= frames <= MESSAGE_FRAMES_MAX, frames
+            frames = 1
+            if ahead_ns <= -_GAP_NS_MIN and self._in_utterance:
+                self.gaps += 1
+                self._gap_ns_total -= ahead_ns
+            self.end_ns = now_ns
+        else:
+            frames = available if available < MESSAGE_FRAMES_MAX else MESSAGE_FRAMES_MAX
+            full = frames == MESSAGE_FRAMES_MAX
+            wait_ns = ahead_ns - (_LEAD_NS - _MESSAGE_NS if full else _CUSHION_NS)
+            if wait_ns > 0:
+                self.next_due_ns = now_ns + wait_ns
+                return 0
         if self.next_due_ns is not None:
             self._late_ns_max = max(self._late_ns_max, now_ns - self.next_due_ns)
             self.next_due_ns = None
-        silent_ns = now_ns - self.end_ns
-        if silent_ns > 0:
-            if self._in_utterance and silent_ns >= _GAP_NS_MIN:
-                self.gaps += 1
-                self._gap_ns_total += silent_ns
-            self.end_ns = now_ns
         self.end_ns += frames * FRAME_NS
         self.frames_sent += frames
         self._in_utterance = True
-        assert self.end_ns - now_ns <= _LEAD_NS, "more frames were sent than were due"
+        return frames
 
     def end_of_utterance(self) -> None:
         """Report that the last frame of an utterance was sent: the silence after it is no gap."""

@@ -55,6 +55,10 @@ class Responder(Protocol):
         """What to say to keypad input."""
         ...
 
+    def part(self, language: str) -> AsyncGenerator[Reply, None]:
+        """The last words, when the call must end although nobody wants it to."""
+        ...
+
     def pending(self) -> TakeMessage | None:
         """What was taken down but not handed over yet; asked for when the call ends half-way."""
         ...
@@ -81,6 +85,10 @@ class Conversation(Protocol):
 
     def heard_all(self) -> None:
         """The caller has heard everything that was said."""
+        ...
+
+    def say_goodbye(self) -> bool:
+        """The call must end: say so, then hang up. False when nothing will be said."""
         ...
 
     async def aclose(self) -> None:

@@ -9,6 +9,11 @@ from supervisor.scoreboard import Row
 class Echo:
     """A conversation that says what it hears, frame by frame."""
 
+    __slots__ = (
+        "_player",
+        "_row",
+    )
+
     def __init__(self, player: Player, row: Row) -> None:
         self._player = player
         self._row = row
@@ -26,6 +31,10 @@ class Echo:
 
     def heard_all(self) -> None:
         """An echo never ends an utterance."""
+
+    def say_goodbye(self) -> bool:
+        """It has no words of its own."""
+        return False
 
     async def aclose(self) -> None:
         """Nothing is held."""

@@ -55,6 +55,11 @@ class MessageTaker:
         for reply in self._replies(self._form.press(digits)):
             yield reply
 
+    async def part(self, language: str) -> AsyncGenerator[Reply, None]:
+        """Ask the caller to call again; what was said so far is in ``pending``."""
+        self._language = normalise(language) or self._language
+        yield self._say(self._sentence("parting"), {})
+
     def pending(self) -> TakeMessage | None:
         """What the caller said and was not yielded as a message; None when there is nothing."""
         fields = self._form.partial()

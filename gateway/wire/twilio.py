@@ -19,11 +19,13 @@ legal order would allow anyway; out, everything but the payload is prepared once
 
 from __future__ import annotations
 
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 
 from audio.format import FRAME_MS, WIRE_RATE, Encoding
 from gateway.errors import LocalWireError, RemoteWireError
+from gateway.limits import PAYLOAD_BYTES_MAX
 from gateway.wire.base import (
+    COUNT_MAX,
     JsonObject,
     OrderTable,
     Role,
@@ -77,7 +79,10 @@ _ENCODINGS = {"audio/x-mulaw": Encoding.MULAW, "audio/x-alaw": Encoding.ALAW}
 _STREAM_ID_KEYS = ("streamSid", "stream_sid", "streamId", "stream_id")
 _STREAM_ID_KEY_SET = frozenset(_STREAM_ID_KEYS)
 _CALL_ID_KEYS = ("callSid", "call_sid", "callId", "call_id")
+_NONE = object()
 _INBOUND = ("inbound", None, "inbound_track")
+#: What CallerAudio(...) comes to, without a Python call between.
+_make_event = tuple.__new__
 _SAMPLES_PER_MS = WIRE_RATE // 1000
 #: Timestamps are rounded to ms; a lost frame makes a jump of at least 20.
 _GAP_MS_MIN = FRAME_MS // 2
@@ -86,12 +91,27 @@ _GAP_MS_MIN = FRAME_MS // 2
 class TwilioWire:
     """The codec of one Twilio connection; see ``gateway.wire.base.Wire``."""
 
+    __slots__ = (
+        "_clear_message",
+        "_live_id",
+        "_mark_head",
+        "_media_head",
+        "_next_timestamp_ms",
+        "_state",
+        "_stream_id",
+        "media_gap_ms",
+        "media_gaps",
+        "messages_unknown",
+    )
+
     def __init__(self) -> None:
         self.messages_unknown = 0
         self.media_gaps = 0
         self.media_gap_ms = 0
         self._state = _NEW
         self._stream_id = ""
+        #: The stream's id while it is live, else nothing that any message could hold.
+        self._live_id: object = _NONE
         self._next_timestamp_ms = -1
         self._media_head = b""
         self._mark_head = b""
@@ -100,18 +120,10 @@ class TwilioWire:
     def receive(self, message: str | bytes) -> list[Event]:
         """Read one text message; raise ``RemoteWireError`` (and change nothing) if it is wrong."""
         parsed = read_object(message)
-        event = parsed.get("event")
-        body = parsed.get(event) if type(event) is str else None
-        if type(body) is not dict:
-            body = {}
-        if (
-            event == "media"
-            and self._state is _LIVE
-            and parsed.get("streamSid") == self._stream_id
-            and _STREAM_ID_KEY_SET.isdisjoint(body)
-        ):
-            return self._on_media(body)
-        return self._receive_any(event, parsed, body)
+        try:
+            return self._usual_media(parsed)
+        except (KeyError, TypeError, ValueError):
+            return self._receive_any(parsed)
 
     def media(self, stream_id: str, payload: bytes) -> bytes:
         """Make the message that plays ``payload`` (G.711, no header, any length)."""
@@ -137,9 +149,12 @@ class TwilioWire:
     def error(self, stream_id: str, message: str) -> None:
         """Twilio has no such message."""
 
-    def _receive_any(self, event: object, parsed: JsonObject, body: JsonObject) -> list[Event]:
+    def _receive_any(self, parsed: JsonObject) -> list[Event]:
+        event = parsed.get("event")
         if not isinstance(event, str):
             raise RemoteWireError("the message has no event", kind="no-event")
+        found = parsed.get(event)
+        body = found if isinstance(found, dict) else {}
         if (self._state, event) not in ORDER:
             self.messages_unknown += 1
             return []
@@ -151,6 +166,7 @@ class TwilioWire:
             return []
         events = self._take(event, stream_id, body)
         self._state = taken.state
+        self._live_id = self._stream_id if taken.state is _LIVE else _NONE
         return events
 
     def _take(self, event: str, stream_id: str, body: JsonObject) -> list[Event]:
@@ -187,27 +203,43 @@ class TwilioWire:
         self._clear_message = b'{"event":"clear","streamSid":' + quoted + b"}"
         return [StreamStarted(stream_id, call_id, encoding, language_hint(hint), parameters)]
 
+    def _usual_media(self, parsed: JsonObject) -> list[Event]:
+        """Read caller audio as Twilio writes it; KeyError, TypeError, ValueError if it is not."""
+        if parsed["event"] != "media" or parsed["streamSid"] != self._live_id:
+            raise KeyError
+        body: JsonObject = parsed["media"]  # type: ignore[assignment]  # else a TypeError
+        if body["track"] != "inbound" or not _STREAM_ID_KEY_SET.isdisjoint(body):
+            raise KeyError
+        text: str = body["payload"]  # type: ignore[assignment]  # else a TypeError
+        payload = a2b_base64(text, strict_mode=True)
+        size = len(payload)
+        # Strict mode lets superfluous padding pass.
+        if not 0 < size <= PAYLOAD_BYTES_MAX or len(text) != (size + 2) // 3 * 4:
+            raise ValueError
+        timestamp_ms = int(body["timestamp"])  # type: ignore[call-overload]  # else a TypeError
+        return self._audio(payload, timestamp_ms)
+
     def _on_media(self, body: JsonObject) -> list[Event]:
         if body.get("track") not in _INBOUND:
             return []
         payload = read_payload(body.get("payload"), self._stream_id)
-        if not payload:
-            return []
-        timestamp_ms = read_count(body.get("timestamp"))
-        if timestamp_ms >= 0:
-            self._count_gap(timestamp_ms, len(payload) // _SAMPLES_PER_MS)
-        return [CallerAudio(self._stream_id, payload, timestamp_ms)]
+        return self._audio(payload, read_count(body.get("timestamp"))) if payload else []
 
-    def _count_gap(self, timestamp_ms: int, duration_ms: int) -> None:
+    def _audio(self, payload: bytes, timestamp_ms: int) -> list[Event]:
+        if not 0 <= timestamp_ms <= COUNT_MAX:
+            return [CallerAudio(self._stream_id, payload, -1)]
         missing_ms = timestamp_ms - self._next_timestamp_ms
         if missing_ms >= _GAP_MS_MIN and self._next_timestamp_ms >= 0:
             self.media_gaps += 1
             self.media_gap_ms += missing_ms
-        # Never backwards: a repeated or late message must not make the next one look like a jump.
-        self._next_timestamp_ms = max(self._next_timestamp_ms, timestamp_ms + duration_ms)
+        # Never backwards: after a repeated or late message the next one is no jump.
+        next_timestamp_ms = timestamp_ms + len(payload) // _SAMPLES_PER_MS
+        if next_timestamp_ms > self._next_timestamp_ms:
+            self._next_timestamp_ms = next_timestamp_ms
+        return [_make_event(CallerAudio, (self._stream_id, payload, timestamp_ms))]
 
     def _check_live(self, stream_id: str) -> None:
-        if stream_id != self._stream_id or self._state is not _LIVE:
+        if stream_id != self._live_id:
             raise LocalWireError(f"stream {stream_id!r} is not live on this connection")
 
 

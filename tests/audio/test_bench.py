@@ -6,6 +6,8 @@ import pytest
 
 from audio import bench
 
+COSTS = dict.fromkeys(bench.BATCHES, 1.0)
+
 
 def table(cost: dict[int, float]) -> bench.Table:
     names = [each.name for each in (*bench.ours(), *bench.usual())]
@@ -45,3 +47,29 @@ def test_promises_are_ratios_of_the_table() -> None:
 def test_without_onnx_runtime_nothing_is_compared() -> None:
     found = {k: v for k, v in table({1: 8.0, 128: 1.0}).items() if "ONNX" not in k}
     assert len(bench.targets(found)) == 1
+
+
+def test_what_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "_is_there", lambda module: module == "onnxruntime")
+    monkeypatch.setattr(bench, "_restart_prepared", lambda: None)
+    monkeypatch.setattr(bench, "measure", lambda found: {each.name: COSTS for each in found})
+    bench.main()
+    printed = capsys.readouterr().out
+    assert bench.missing() == ["audioop", "scipy"]
+    for name in bench.missing():
+        assert f"{name:42} not installed\n" in printed
+    assert not any(line.startswith("audioop lin2ulaw") for line in printed.splitlines())
+
+
+def test_a_stateful_codec_is_measured_within_its_streams() -> None:
+    """Each round is the next frame: else a new object a frame would be measured."""
+    for prepare in (bench.g722_decode, bench.g722_encode):
+        work = prepare(3)
+        restarts = []
+        for _ in range(3):
+            result = work()
+            assert isinstance(result, tuple)
+            restarts.append(result[1])
+        assert restarts == [3, 0, 0], "after the first, which finds no object"

@@ -72,6 +72,9 @@ class Parrot:
     async def digits(self, digits: str) -> AsyncGenerator[Reply, None]:
         yield Say(f"You pressed {digits}.", "en")
 
+    async def part(self, language: str) -> AsyncGenerator[Reply, None]:
+        yield Say("We have to stop.", language)
+
     def pending(self) -> TakeMessage | None:
         return TakeMessage({"half": "way"})
 
@@ -105,6 +108,8 @@ class Call:
             for _ in range(4):
                 self.dsp.turn([0])
                 await asyncio.sleep(0)
+                for _, payload in self.bridge.encoded():
+                    self.player.play(payload, self.now_ns)
                 self.player.pump(self.now_ns)
             self.now_ns += FRAME_NS
 
@@ -239,6 +244,58 @@ def test_keys_answer_like_words(make_arena: Callable[[int], Arena]) -> None:
 
     call = run(make_arena, [], scene)
     assert ("assistant", "You pressed 42#.") in call.witness.told
+
+
+@pytest.mark.parametrize(
+    "state", [State.LISTENING, State.CALLER, State.TRANSCRIBING, State.RESPONDING, State.ASSISTANT]
+)
+def test_the_last_words_are_said_and_heard_whatever_is_going_on(
+    make_arena: Callable[[int], Arena], state: State
+) -> None:
+    stt = ScriptedSpeechToText(["a question"], latency_ms=20)
+
+    async def play() -> Call:
+        call = Call(make_arena(1), stt, ScriptedTextToSpeech(latency_ms=20))
+        if state is not State.RESPONDING:  # else before even the greeting is heard
+            await call.until(State.ASSISTANT)
+        if state in (State.LISTENING, State.CALLER, State.TRANSCRIBING):
+            await call.until(State.LISTENING)
+        if state in (State.CALLER, State.TRANSCRIBING):
+            await call.pass_time(30, VOICE)
+        await call.until(state)
+        assert call.pipeline.state is state
+        assert call.pipeline.say_goodbye()
+        assert call.pipeline.say_goodbye(), "twice is once"
+        await call.pass_time(10, VOICE)
+        assert call.pipeline.state is State.CLOSING, "a caller who speaks does not stop it"
+        await call.until(State.ENDED)
+        await call.end()
+        return call
+
+    call = asyncio.run(play())
+    assert call.witness.hung_up
+    said = [text for role, text in call.witness.told if role == "assistant"]
+    assert said[-1] == "We have to stop."
+    assert said.count("We have to stop.") == 1
+
+
+def test_last_words_that_cannot_be_spoken_end_the_call_at_once(
+    make_arena: Callable[[int], Arena],
+) -> None:
+    async def play() -> Call:
+        tts = ScriptedTextToSpeech()
+        call = Call(make_arena(1), ScriptedSpeechToText([]), tts)
+        await call.until(State.ASSISTANT)
+        await call.until(State.LISTENING)
+        tts.fail_next = True
+        assert call.pipeline.say_goodbye()
+        await call.until(State.ENDED)
+        await call.end()
+        return call
+
+    call = asyncio.run(play())
+    assert call.witness.hung_up
+    assert ("failed", "tts") in call.witness.told
 
 
 def test_a_bug_in_a_responder_is_loud(make_arena: Callable[[int], Arena]) -> None:

@@ -49,6 +49,8 @@ class Stage:
         for _ in range(frames):
             for _ in range(3):
                 self.dsp.turn([0])
+                for _, payload in self.bridge.encoded():
+                    self.player.play(payload, self.now_ns)
                 self.player.pump(self.now_ns)
                 await asyncio.sleep(0)
             self.now_ns += FRAME_NS

@@ -37,6 +37,9 @@ class Listening:
 
     def heard_all(self) -> None: ...
 
+    def say_goodbye(self) -> bool:
+        return False
+
     async def aclose(self) -> None: ...
 
 
@@ -64,7 +67,9 @@ async def play(arena: Arena, chunks: list[bytes]) -> tuple[Session, Listening, E
     for chunk in chunks:
         session.audio(chunk, -1)
     while dsp.turn([0]):
-        session.heard()
+        for _, pcm, probability, level in bridge.heard():
+            session.hear(pcm, probability, level)
+        session.flush_backlog()
     session.close("stopped")
     session.close("again")
     assert row.counter("frames_in") == session.frames_in

@@ -26,7 +26,8 @@ SILENCE = base64.b64encode(b"\xff" * 160).decode()
 
 
 def start_message(stream: str) -> str:
-    body = {"streamSid": stream, "callSid": "CA1", "mediaFormat": {"encoding": "audio/x-mulaw"}}
+    call = f"CA-{stream}"
+    body = {"streamSid": stream, "callSid": call, "mediaFormat": {"encoding": "audio/x-mulaw"}}
     return json.dumps({"event": "start", "streamSid": stream, "start": body})
 
 

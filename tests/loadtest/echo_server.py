@@ -1,8 +1,9 @@
 """Servers to measure: an honest echo, an honest assistant, and ones that do one thing wrong.
 
-What a call gets is chosen by its custom parameters: ``role`` is ``echo`` or ``assistant`` and
-``fault`` one of the names below. The echo treats audio as a gateway does: mu-law, up to 16 kHz and
-back through a FIR filter each way, mu-law again, with the filters' state kept from frame to frame.
+What a call gets is chosen by its custom parameters: ``role`` is ``echo``, ``assistant`` or
+``reciter`` and ``fault`` one of the names below. The echo treats audio as a gateway does: mu-law,
+up to 16 kHz and back through a FIR filter each way, mu-law again, with the filters' state kept
+from frame to frame.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ TAPS = 47
 AT = 50
 STALL_SECONDS = 0.8
 LEAD_SECONDS = 0.1
+#: A reciter's utterances begin this far apart, a late one this much later; it may break off, too.
+#: More than a second of silence stays between two of them.
+PERIOD_SECONDS = 2.5
+LATE_SECONDS = 0.25
+BREAK_SECONDS = 0.25
 
 
 def low_pass(taps: int, cutoff: float) -> NDArray[np.float64]:
@@ -177,10 +183,8 @@ class Server:
             start = json.loads(await socket.recv())
             self.starts.append(start)
             call = Call(socket, start["streamSid"], start["start"]["customParameters"])
-            if call.parameters.get("role") == "assistant":
-                await self._assistant(call)
-            else:
-                await self._echo(call)
+            roles = {"assistant": self._assistant, "reciter": self._reciter}
+            await roles.get(call.parameters.get("role", ""), self._echo)(call)
         except ConnectionClosed:
             return
 
@@ -229,6 +233,28 @@ class Server:
         for task in (greeting, answer):
             if task is not None:
                 task.cancel()
+
+    async def _reciter(self, call: Call) -> None:
+        """Speaks in a rhythm of its own; takes the caller's audio and does not care."""
+        speaking = asyncio.create_task(self._recite(call))
+        async for _ in self._frames(call):
+            pass
+        speaking.cancel()
+
+    async def _recite(self, call: Call) -> None:
+        """1.1 s of speech each period, in messages of 100 ms but for a fault."""
+        loop = asyncio.get_running_loop()
+        begin = loop.time() + 0.3
+        size = 160 if call.fault == "small" else 800
+        audio = speech()
+        for utterance in range(1000 if call.fault != "silent" else 0):
+            due = begin + utterance * PERIOD_SECONDS
+            due += LATE_SECONDS if call.fault == "late" and utterance == 1 else 0
+            for at in range(0, len(audio), size):
+                if call.fault == "gap" and utterance == 1 and at == size:
+                    due += BREAK_SECONDS
+                await asyncio.sleep(max(0.0, due + at / 8000 - LEAD_SECONDS - loop.time()))
+                await call.media(audio[at : at + size])
 
     async def _say(self, call: Call, name: str) -> None:
         """Speak 1.1 s, paced with a short lead; the faults of an assistant are here."""

@@ -1,60 +1,77 @@
-"""Every fault has a name; some fail a run by themselves."""
+"""The command that does harm: its options, its table, its exit status."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 
-from loadtest.analysis import CallResult
-from loadtest.faults import generator_note, name_faults
-from loadtest.report import make_report
-from loadtest.table import render
-from tests.loadtest.samples import call, measured, milliseconds
+from loadtest import faults
+from loadtest.errors import LoadTestError
+from loadtest.fault_rows.bench import Bench, Row
+from loadtest.fault_rows.checks import Check
+
+GOOD, BAD = Check("0 lost", holds=True), Check("2 calls cut | 1 more", holds=False)
+
+
+def row(name: str, *checks: Check) -> Row:
+    def run(bench: Bench) -> Sequence[Check]:
+        folder = bench.folder / "gateway-0"
+        folder.mkdir()
+        (folder / "log").write_text(f"{name}: {bench.calls} calls, brief {bench.brief}")
+        if not checks:
+            raise LoadTestError("the gateway did not start")
+        return checks
+
+    return Row(name, f"{name} it", "nothing is lost", run)
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [row("good", GOOD), row("bad", GOOD, BAD), row("broken")]
+    monkeypatch.setattr(faults, "ROWS", {each.name: each for each in made})
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_row_of_the_table_says_what_was_measured_beside_what_must_hold(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert faults.main(["--rows", "good"]) == 0
+    assert faults.main(["--rows", "bad,broken"]) == 1
+    lines = [text for text in capsys.readouterr().out.splitlines() if text.startswith("| ")]
+    assert [text for text in lines if "must hold" not in text] == [
+        "| good it | nothing is lost | 0 lost | holds |",
+        "| bad it | nothing is lost | 0 lost; **2 calls cut \\| 1 more** | **FAILS** |",
+        "| broken it | nothing is lost | **the gateway did not start** | **FAILS** |",
+    ]
+
+
+@pytest.mark.usefixtures("rows")
+def test_logs_are_kept_where_they_are_wanted(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    assert faults.main(["--rows", "good,bad", "--quick", "--logs", str(logs)]) == 1
+    assert {path.name: path.read_text() for path in logs.iterdir()} == {
+        "good-0.log": f"good: {faults.QUICK_CALLS} calls, brief True",
+        "bad-0.log": f"bad: {faults.QUICK_CALLS} calls, brief True",
+    }
+    assert faults.main(["--rows", "good", "--calls", "7", "--logs", str(logs)]) == 0
+    assert (logs / "good-0.log").read_text() == "good: 7 calls, brief False"
 
 
 @pytest.mark.parametrize(
-    ("fault", "text", "status"),
-    [
-        (call(lost=5), "lost 5 frames in 1 call", 1),
-        (call(out_of_order=1), "reordered 1 frame in 1 call", 1),
-        (call(duplicated=2), "duplicated 2 frames in 1 call", 1),
-        (call(unidentified=100), "returned 100 frames that nobody sent (10.0 %) in 1 call", 1),
-        (call(withheld=7), "stopped reading: 7 frames could not be sent in 1 call", 1),
-        (call(failure="closed with 1011"), "disconnected 1 call: closed with 1011", 1),
-        (
-            call(malformed=3, complaints=["not JSON", "not JSON"]),
-            "sent 3 messages that a carrier refuses, e.g. not JSON",
-            1,
-        ),
-        (call(complaints=["error from the server: no"]), "reported error from the server: no", 0),
-        (
-            call(clears_ignored=1),
-            "ignored clear: went on sending after 1 clear of its own in 1 call",
-            1,
-        ),
-        (call(unanswered=True), "did not answer in 1 call", 1),
-        (call(stalls_ms=milliseconds(300, 250)), "stalled 2 times, up to 300 ms in 1 call", 0),
-        (call(delayed_ms=milliseconds(203)), "delayed 1 frame, up to 203 ms in 1 call", 0),
-        (
-            call(early_ms=2800.0),
-            "sent early: audio up to 2800 ms ahead of its playout in 1 call",
-            0,
-        ),
-    ],
+    "arguments",
+    [["--rows", "none"], ["--rows", ","], ["--calls", "0"], ["--calls", "x"], ["--unknown"]],
 )
-def test_every_fault_has_a_name(fault: CallResult, text: str, status: int) -> None:
-    report = make_report(measured(call(), fault))
-    assert [found.text for found in report.faults] == [text]
-    assert report.figures["faults"] == [text]
-    assert report.exit_status == status
-    assert text in render(report)
+def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        faults.main(arguments)
+    assert ended.value.code == 2
+    assert "error:" in capsys.readouterr().err
 
 
-def test_a_good_run_has_no_faults_and_few_unidentified_frames_are_forgiven() -> None:
-    assert name_faults([call(), call(unidentified=1)]) == []
-
-
-def test_a_late_generator_says_so() -> None:
-    late = call(lateness_ms=milliseconds(0.5, 31))
-    assert generator_note([call()]) is None
-    assert "31 ms late" in (generator_note([call(), late]) or "")
-    assert "31 ms late" in render(make_report(measured(late)))
+def test_the_rows_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert faults.main(["--list"]) == 0
+    listed = [text.split()[0] for text in capsys.readouterr().out.splitlines()]
+    assert listed == list(faults.ROWS)
+    assert len(listed) == 12

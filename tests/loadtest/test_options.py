@@ -29,6 +29,8 @@ ALL_OPTIONS = """
         ["--seconds", "nan"],
         ["--seconds", "x"],
         ["--ramp", "-1"],
+        ["--hold", "0"],
+        ["--hold", "1", "--seconds", "2"],
         ["--scenario", "none"],
         ["--wire", "none"],
         ["--audio", "no/such/file"],
@@ -59,3 +61,9 @@ def test_defaults() -> None:
     assert given_options.seconds == 10
     assert options("--scenario", "talk").seconds == 60
     assert options("--processes", "8").processes == 1  # no more than calls
+
+
+def test_a_holding_time_is_the_length_of_a_call() -> None:
+    held = options("--hold", "2.5")
+    assert (held.hold, held.seconds) == (2.5, 2.5)
+    assert options().hold is None

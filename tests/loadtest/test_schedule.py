@@ -40,6 +40,17 @@ def test_all_calls_send_throughout_the_steady_window(
         assert plan.due_ns(plan.frames - 1) < schedule.steady_to_ns <= plan.due_ns(plan.frames)
 
 
+@given(seeds, sizes, durations, ramps)
+def test_with_a_holding_time_each_call_lasts_as_long_from_its_own_start(
+    seed: int, calls: int, hold: float, ramp: float
+) -> None:
+    schedule = make_schedule(seed, calls, 1.0, ramp, hold)
+    assert {plan.frames for plan in schedule.calls} == {-(-round(hold * 1e9) // FRAME_NS)}
+    assert schedule.steady_from_ns <= schedule.calls[0].first_frame_ns
+    last = schedule.calls[-1].due_ns(schedule.calls[-1].frames)
+    assert abs(schedule.steady_to_ns - last) <= ramp * NS_PER_SECOND / calls + 3 * FRAME_NS
+
+
 @given(seeds, sizes, ramps)
 def test_a_call_has_time_to_connect_and_calls_connect_over_the_ramp(
     seed: int, calls: int, ramp: float

@@ -24,6 +24,7 @@ from loadtest.generator import Generator
 from loadtest.host import host_facts, library_versions
 from loadtest.options import DEFAULT_AUDIO, parse_options
 from loadtest.report import Measured, Report, make_report
+from loadtest.table import render
 from tests.loadtest.echo_server import Server, running_server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -32,6 +33,7 @@ START_NS = 200_000_000
 
 ECHO = ("--calls", "2", "--seconds", "2.5", "--audio", CLIP)
 TALK = ("--scenario", "talk", "--audio", CLIP, "--seconds", "12", "--parameter", "role=assistant")
+PHONE = ("--scenario", "phone", "--audio", CLIP, "--seconds", "7", "--parameter", "role=reciter")
 PLAIN = ("--seconds", "1.5", "--wire", "plain", "--parameter", "languageHint=ru")
 
 #: Each server by the fault it has, and the promise that a run of it is held to.
@@ -57,6 +59,13 @@ ASSISTANTS = {
     "ignore_clear": "response_ms.count=1",
     "mute": "frames_sent=1",  # the last: see make_runs
 }
+RECITERS = {
+    "": "onset_lateness_ms.max=150",
+    "gap": "assistant.share=0.01",
+    "late": "onset_lateness_ms.max=150",
+    "small": "assistant.ms_per_message=80",
+    "silent": "frames_sent=1",
+}
 
 
 @dataclass
@@ -65,6 +74,7 @@ class Runs:
 
     echo: dict[str, Report] = field(default_factory=dict)
     talk: dict[str, Report] = field(default_factory=dict)
+    phone: dict[str, Report] = field(default_factory=dict)
     plain: Report | None = None
     commands: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     server: Server = field(default_factory=Server)
@@ -90,11 +100,17 @@ async def make_runs(found: Runs) -> None:
         ]
         wanted[-1] += ["--seconds", "6"]  # nobody will answer
         wanted[len(ECHOES)] += ["--save-heard", str(found.folder)]
+        wanted += [
+            [*PHONE, "--parameter", f"fault={fault}", "--slo", slo]
+            for fault, slo in RECITERS.items()
+        ]
         plain = [*PLAIN, "--save-heard", str(found.folder / "plain")]
         (found.folder / "plain").mkdir()
         reports = await run_all(server, [*wanted, plain])
         found.echo = dict(zip(ECHOES, reports, strict=False))
         found.talk = dict(zip(ASSISTANTS, reports[len(ECHOES) :], strict=False))
+        others = len(ECHOES) + len(ASSISTANTS)
+        found.phone = dict(zip(RECITERS, reports[others:], strict=False))
         found.plain = reports[-1]
         await run_commands(found, server)
 
@@ -226,6 +242,38 @@ def test_a_broken_assistant_fails_and_is_named(runs: Runs, fault: str, name: str
     assert [verdict.met for verdict in report.verdicts] == [not missed]
 
 
+def test_an_honest_reciter_passes_and_is_measured(runs: Runs) -> None:
+    report = runs.phone[""]
+    assert report.exit_status == 0
+    assert report.faults == []
+    assistant, lateness = report.figures["assistant"], report.figures["onset_lateness_ms"]
+    assert isinstance(assistant, dict)
+    assert isinstance(lateness, dict)
+    assert 0.3 < assistant["share"] < 0.6
+    assert 95 < assistant["ms_per_message"] <= 100
+    assert lateness["count"] == 3
+    assert " ms a message" in render(report)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "kept"),
+    [
+        ("gap", "broke off 1 time within its words, up to ", True),
+        ("silent", "did not answer in 1 call", True),
+        ("late", "", False),
+        ("small", "", False),
+    ],
+)
+def test_a_broken_reciter_fails_and_is_named(
+    runs: Runs, fault: str, name: str, *, kept: bool
+) -> None:
+    report = runs.phone[fault]
+    assert report.exit_status == 1
+    assert [verdict.met for verdict in report.verdicts] == [kept]
+    named = texts(report, fails=True)
+    assert [found.startswith(name) for found in named] == ([True] if name else [])
+
+
 def test_marks_came_back_and_calls_were_ended_well(runs: Runs) -> None:
     talks = len(ASSISTANTS)
     # All but `clear` mark the end of the greeting, all but `mute` that of the reply.
@@ -233,7 +281,7 @@ def test_marks_came_back_and_calls_were_ended_well(runs: Runs) -> None:
     assert runs.server.marks.count("reply") == talks - 1
     assert runs.server.marks.count("cleared") == 1
     echoes = 2 * (len(ECHOES) - 1 + len(["good", "drop"]))
-    assert runs.server.stopped == echoes + talks + len(["plain"])
+    assert runs.server.stopped == echoes + talks + len(RECITERS) + len(["plain"])
 
 
 def test_the_plain_wire_is_told_too(runs: Runs) -> None:

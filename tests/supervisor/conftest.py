@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from gateway.settings import Settings
+from supervisor.kinds import WORKER
 from supervisor.scoreboard import Field, Phase, RowName, Scoreboard
 from supervisor.signals import SignalInbox
-from supervisor.spec import ChildSpec, StopPolicy
+from supervisor.spec import ChildSpec, Crew
 from supervisor.tree import Plan, Tree
+
+ROOT = Path(__file__).parents[2]
 
 #: Never reached unless something is broken; generous because the machine may be busy.
 PATIENCE_S = 20
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [s.getsockname()[1] for s in sockets]
 
 
 def toy(kind: str, index: int, board: Scoreboard, name: str, **extra: object) -> ChildSpec:
@@ -35,6 +47,18 @@ def toy(kind: str, index: int, board: Scoreboard, name: str, **extra: object) ->
         kwargs=kwargs,
         **fields,  # type: ignore[arg-type]
     )
+
+
+def crew_of(board: Scoreboard, workers: Sequence[ChildSpec]) -> Crew:
+    """A crew of toys: the worker of a listener is the one with that index, at any place."""
+    by_index = {spec.index: spec for spec in workers}
+
+    def spec(place: int, listener: int) -> ChildSpec:
+        given = by_index[listener]
+        kwargs = {**given.kwargs, "row": board.row(WORKER, place)}
+        return dataclasses.replace(given, index=place, listener=listener, kwargs=kwargs)
+
+    return Crew(len(workers), spec)
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
@@ -93,10 +117,13 @@ class RunningTree:
     def wait_ready(self, kind: str, index: int = 0, not_pid: int = 0) -> int:
         """Wait until a child is ready, one that is not ``not_pid``; returns its pid."""
         row = self.board.row(kind, index)
-        wait_until(
-            lambda: row.get(Field.PHASE) == Phase.READY and self.pid_of(kind, index) != not_pid,
-            f"{kind}-{index} is ready",
-        )
+
+        def is_ready() -> bool:
+            """The pid first: what a row says after that is said by that process."""
+            is_new = self.pid_of(kind, index) not in (0, not_pid)
+            return is_new and row.get(Field.PHASE) == Phase.READY
+
+        wait_until(is_ready, f"{kind}-{index} is ready")
         return self.pid_of(kind, index)
 
     def wait_output(self, text: str, times: int = 1) -> None:
@@ -132,7 +159,7 @@ class RunningTree:
             for stream in (1, 2):
                 os.dup2(fd, stream)
             sys.stdout = os.fdopen(1, "w", closefd=False)
-            sys.stderr = os.fdopen(2, "w", closefd=False)
+            sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
             log = logging.getLogger("supervisor")
             log.handlers = [logging.StreamHandler(sys.stderr)]
             log.setLevel(logging.INFO)
@@ -155,10 +182,11 @@ class Forest:
         self.grown: list[RunningTree] = []
         self.fds: list[int] = []
 
-    def board(self, arenas: int = 0, **counts: int) -> Scoreboard:
-        """A board with so many rows of each kind."""
+    def board(self, **counts: int) -> Scoreboard:
+        """A board with so many rows of each kind, and the spare place."""
+        counts[WORKER] = counts.get(WORKER, 0) + 1
         rows = [RowName(kind, i) for kind, count in counts.items() for i in range(count)]
-        return Scoreboard(rows, arenas)
+        return Scoreboard(rows, counts[WORKER])
 
     def event_fds(self, count: int) -> tuple[int, ...]:
         made = tuple(os.eventfd(0, os.EFD_NONBLOCK) for _ in range(count))
@@ -170,18 +198,17 @@ class Forest:
         board: Scoreboard,
         specs: Sequence[ChildSpec],
         *,
-        wakes: tuple[int, ...] = (),
-        stop: StopPolicy | None = None,
         before: Callable[[], None] = lambda: None,
+        **extra: object,
     ) -> RunningTree:
-        """Fork a supervisor; ``before`` runs in it first."""
+        """Fork a supervisor; ``before`` runs in it first, ``extra`` are fields of its plan."""
+        workers = [spec for spec in specs if spec.kind == WORKER]
         plan = Plan(
-            specs=tuple(specs),
+            specs=tuple(spec for spec in specs if spec.kind != WORKER),
             board=board,
-            dsp_wake_fds=wakes,
-            stop=stop or StopPolicy(),
             on_serving=_say_serving,
             on_slow=_say_slow,
+            **{"crew": crew_of(board, workers), **extra},  # type: ignore[arg-type]
         )
         self.grown.append(RunningTree(plan, self._folder / f"tree-{len(self.grown)}", before))
         return self.grown[-1]
@@ -195,3 +222,12 @@ def forest(tmp_path: Path) -> Iterator[Forest]:
         tree.destroy()
     for fd in growing.fds:
         os.close(fd)
+
+
+@pytest.fixture
+def only_what_the_test_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable and no ``.env`` of whoever runs the tests may be read."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)

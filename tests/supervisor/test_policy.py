@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from signal import SIGTERM
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,149 +14,20 @@ from hypothesis.stateful import (
 )
 from typing_extensions import override
 
+from supervisor.actions import GiveUp, Kill, Park, RollFailed, Serving, Signal, Spawn
 from supervisor.child import NS_PER_MS, Event
-from supervisor.policy import (
-    LATE_TICK_MS,
-    NOBODY,
-    SLOW_START_MS,
-    Action,
-    Assign,
-    Finish,
-    GiveUp,
-    Kill,
-    Park,
-    Policy,
-    Serving,
-    Sighting,
-    Signal,
-    Slow,
-    Spawn,
+from supervisor.policy import FAST_TIMEOUT_MS, LATE_TICK_MS
+from supervisor.spec import EXIT_CONFIG, NOBODY
+from tests.supervisor.world import (
+    DRAIN_LIMIT_MS,
+    RSS_MAX,
+    TICK_MS,
+    end_limit_ms,
+    gateway,
+    kinds,
+    ready_gateway,
+    spec,
 )
-from supervisor.spec import EXIT_CONFIG, ChildSpec, StopPolicy
-
-TICK_MS = 100
-STOP = StopPolicy(drain_timeout_ms=10_000, kill_after_drain_ms=2_000, fast_timeout_ms=1_000)
-
-
-@dataclass
-class Process:
-    """A running child of the model."""
-
-    beat_ns: int
-    says: Event | None = None
-    seen: Event | None = None  # what the policy has been shown of that
-    frozen: bool = False
-    doomed: bool = False
-
-
-@dataclass
-class World:
-    """Carries out actions on model processes and objects to what must not be done."""
-
-    specs: list[ChildSpec]
-    arenas: int = 0
-    now_ns: int = 0
-    processes: dict[str, Process] = field(default_factory=dict)
-    owners: list[int | None] = field(default_factory=list)
-    restarts_ns: dict[str, list[int]] = field(default_factory=dict)
-    parked: set[str] = field(default_factory=set)
-    happened: list[Action] = field(default_factory=list)
-    stopping: bool = False
-    status: int | None = None
-
-    def __post_init__(self) -> None:
-        self.policy = Policy(self.specs, self.arenas, STOP, self.now_ns)
-        self.owners = [None] * self.arenas
-        self.do(self.policy.start(self.now_ns))
-
-    def do(self, actions: Iterable[Action]) -> list[Action]:
-        done = list(actions)
-        for action in done:
-            assert self.status is None, "nothing comes after Finish"
-            self._do(action)
-        self.happened += done
-        return done
-
-    def _do(self, action: Action) -> None:
-        match action:
-            case Spawn(name, again):
-                self._spawn(name, again=again)
-            case Signal(name, signum):
-                assert signum == SIGTERM
-                assert self.stopping
-                workers = [n for n in self.processes if n.startswith("worker")]
-                assert not workers or name in workers, "workers end before the rest is told"
-            case Kill(name, _):
-                self.processes[name].doomed = True
-            case Park(name):
-                self.parked.add(name)
-            case Assign(arena, dsp):
-                self._assign(arena, dsp)
-            case GiveUp():
-                self.stopping = True
-            case Finish(status):
-                assert not self.processes, "nobody is left behind"
-                self.status = status
-
-    def _spawn(self, name: str, *, again: bool) -> None:
-        assert name not in self.processes, "one process a place"
-        assert not self.stopping, "nothing is spawned while stopping"
-        assert name not in self.parked
-        self.processes[name] = Process(self.now_ns)
-        if again:
-            self.restarts_ns.setdefault(name, []).append(self.now_ns)
-
-    def _assign(self, arena: int, dsp: int) -> None:
-        owner = self.owners[arena]
-        assert owner in (None, NOBODY) or f"dsp-{owner}" not in self.processes, (
-            "its owner must be confirmed dead"
-        )
-        if dsp != NOBODY:
-            assert self.processes[f"dsp-{dsp}"].seen is Event.READY
-        self.owners[arena] = dsp
-
-    def tick(self, after_ms: int = TICK_MS) -> list[Action]:
-        self.now_ns += after_ms * NS_PER_MS
-        for process in self.processes.values():
-            if not process.frozen:
-                process.beat_ns = self.now_ns
-            process.seen = process.says
-        sightings = {n: Sighting(p.beat_ns, p.says) for n, p in self.processes.items()}
-        return self.do(self.policy.tick(sightings, self.now_ns))
-
-    def die(self, name: str, status: int, jitter: float = 0) -> list[Action]:
-        del self.processes[name]
-        return self.do(self.policy.on_exit(name, status, self.now_ns, jitter))
-
-    def stop(self, *, fast: bool = False) -> list[Action]:
-        self.stopping = True
-        return self.do(self.policy.on_stop(self.now_ns, fast=fast))
-
-    def bury(self) -> None:
-        """What was killed dies."""
-        for name in [n for n, p in self.processes.items() if p.doomed]:
-            self.die(name, -9)
-
-    def say(self, event: Event = Event.READY) -> None:
-        """Every process that has said nothing yet says this."""
-        for process in self.processes.values():
-            process.says = process.says or event
-
-    def settle(self, for_ms: int) -> None:
-        """Time passes; whatever starts gets ready, nothing new goes wrong."""
-        for _ in range(for_ms // LATE_TICK_MS + 1):
-            self.say()
-            self.tick(LATE_TICK_MS)
-            self.bury()
-
-
-def spec(kind: str, index: int = 0) -> ChildSpec:
-    return ChildSpec(kind=kind, index=index, target="a:b", hung_after_ms=2_000)
-
-
-def gateway(workers: int = 2, dsps: int = 2, arenas: int = 3) -> World:
-    specs = [spec("dsp", i) for i in range(dsps)] + [spec("console")]
-    return World([*specs, *(spec("worker", i) for i in range(workers))], arenas)
 
 
 class AnythingCanHappen(RuleBasedStateMachine):
@@ -168,7 +35,8 @@ class AnythingCanHappen(RuleBasedStateMachine):
 
     @initialize(workers=st.integers(1, 3), dsps=st.integers(1, 4))
     def begin(self, workers: int, dsps: int) -> None:
-        self.world = gateway(workers, dsps, workers + 1)
+        self.world = gateway(workers, dsps)
+        self.reloaded_at = 0
 
     def pick(self, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(sorted(self.world.processes)))
@@ -227,12 +95,32 @@ class AnythingCanHappen(RuleBasedStateMachine):
         self.world.bury()
 
     @precondition(is_running)
+    @rule()
+    def what_was_told_to_end_ends(self) -> None:
+        self.world.obey()
+
+    @precondition(is_running)
     @rule(data=st.data())
     def one_finds_its_configuration_impossible(self, data: st.DataObject) -> None:
         world, name = self.world, self.pick(data)
+        failed = world.processes[name].spec
+        serving = Serving() in world.happened
         hopeless = not (world.stopping or world.processes[name].seen)
-        gave_up = [a for a in world.die(name, EXIT_CONFIG) if isinstance(a, GiveUp)]
-        assert any(a.status == EXIT_CONFIG for a in gave_up) == hopeless
+        actions = world.die(name, EXIT_CONFIG)
+        gave_up = any(isinstance(a, GiveUp) and a.status == EXIT_CONFIG for a in actions)
+        assert gave_up == (hopeless and not serving)
+        assert not hopeless or failed not in [a.spec for a in actions if isinstance(a, Spawn)]
+
+    @precondition(is_going_on)
+    @rule()
+    def operator_reloads(self) -> None:
+        self.world.reload()
+        self.reloaded_at = len(self.world.happened)
+
+    @precondition(is_running)
+    @rule(data=st.data())
+    def one_grows_heavy(self, data: st.DataObject) -> None:
+        self.world.processes[self.pick(data)].rss_bytes = RSS_MAX + 1
 
     @precondition(is_running)
     @rule(fast=st.booleans())
@@ -252,12 +140,30 @@ class AnythingCanHappen(RuleBasedStateMachine):
 
     @invariant()
     def restarts_in_a_window_are_bounded(self) -> None:
-        for name, restarts in self.world.restarts_ns.items():
-            restart = next(s.restart for s in self.world.specs if s.name == name)
+        restart = spec("worker").restart
+        for restarts in self.world.restarts_ns.values():
             window_ns = restart.window_ms * NS_PER_MS
             recent = [t for t in restarts if t > restarts[-1] - window_ns]
             # A back-off may carry a restart from the window of its death into the next one.
             assert len(recent) <= restart.restarts_per_window_max + 1
+
+    @invariant()
+    def one_worker_is_replaced_at_a_time(self) -> None:
+        counts = sorted(self.world.listeners().values())
+        assert counts[-1:] in ([], [1], [2])
+        assert counts[-2:-1] in ([], [1])
+
+    @invariant()
+    def one_place_is_spare_but_during_a_replacement(self) -> None:
+        world = self.world
+        assert len(world.spares) in (0, 1)
+        assert world.spares.isdisjoint(world.processes)
+        places = {*world.running(), *world.spares, *world.parked}
+        assert len([p for p in places if p.startswith("worker")]) <= world.workers + 1
+
+    @invariant()
+    def drains_end_within_their_deadline(self) -> None:
+        assert self.world.overdue() == []
 
     @override
     def teardown(self) -> None:
@@ -272,34 +178,38 @@ class AnythingCanHappen(RuleBasedStateMachine):
         world = self.world
         for process in world.processes.values():
             process.doomed = process.doomed or process.says is Event.DRAIN
+            process.rss_bytes = 1
         world.settle(40_000)  # longer than the longest back-off
         if world.stopping:  # that last burial was one too many
             return
-        expected = {s.name for s in world.specs} - world.parked
-        assert {n for n, p in world.processes.items() if p.says is Event.READY} == expected
+        assert {p.says for p in world.processes.values()} == {Event.READY}
+        assert {s.name for s in world.others} <= {*world.processes, *world.parked}
+        assert len(world.spares) == 1
+        parked = sum(name.startswith("worker") for name in world.parked)
+        assert len(world.running()) == world.workers - parked
+        assert set(world.listeners().values()) <= {1}
         assert NOBODY not in world.owners
         assert Serving() in world.happened
+        failed = RollFailed in kinds(world.happened[self.reloaded_at :])
+        assert failed or world.crew_numbers() <= {world.crews}
 
     def check_end(self) -> None:
         """Even if nobody listens to SIGTERM any more, it ends within its deadlines."""
         world = self.world
         world.stop()
-        latest_ms = STOP.drain_limit_ms + max(s.stop_timeout_ms for s in world.specs)
-        end_ns = world.now_ns + (latest_ms + 4 * TICK_MS) * NS_PER_MS
+        end_ns = world.now_ns + end_limit_ms() * NS_PER_MS
         while world.status is None:
             world.tick()
             world.bury()
             assert world.now_ns <= end_ns, "it does not end"
 
 
+RESTART = Spawn(spec("worker", 0, 0), again=True)
+
 AnythingCanHappen.TestCase.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None
 )
 TestAnythingCanHappen = AnythingCanHappen.TestCase
-
-
-def kinds(actions: Iterable[Action]) -> list[type]:
-    return [type(action) for action in actions]
 
 
 def test_everything_is_spawned_at_once_and_no_arena_is_served() -> None:
@@ -317,84 +227,13 @@ def test_serving_needs_everybody_but_only_one_dsp_process() -> None:
     assert Serving() not in world.tick()
 
 
-def test_one_dsp_process_is_left_as_standby() -> None:
-    world = gateway(dsps=3, arenas=4)
-    world.say()
-    world.tick()
-    assert world.owners == [0, 1, 0, 1]
-    world.die("dsp-0", -9)
-    assert world.owners == [2, 1, 2, 1]
-    world.settle(1000)
-    assert world.owners == [2, 1, 2, 1]  # the replacement is the new standby
-    world.die("dsp-2", -9)
-    assert world.owners == [0, 1, 0, 1]
-
-
-def test_standby_that_is_ready_first_waits_for_the_others() -> None:
-    world = gateway()
-    world.processes["dsp-1"].says = Event.READY
-    world.tick()
-    assert world.owners == [NOBODY] * 3
-    world.die("dsp-0", 1)  # now waiting longer would only be a longer wait
-    assert world.owners == [1, 1, 1]
-    world.settle(1000)
-    assert world.owners == [1, 1, 1]
-
-
-def test_hung_dsp_process_keeps_its_arenas_until_it_is_reaped() -> None:
-    world = gateway()
-    world.say()
-    world.tick()
-    world.processes["dsp-0"].frozen = True
-    while not world.processes["dsp-0"].doomed:
-        world.tick()
-    assert world.owners == [0, 0, 0]
-    world.bury()
-    assert world.owners == [1, 1, 1]
-
-
-def test_hung_is_later_than_hung_after() -> None:
-    world = gateway()
-    world.say()
-    world.tick()
-    world.processes["worker-0"].frozen = True
-    for _ in range(20):
-        assert world.tick() == []
-    (kill,) = world.tick()
-    assert kill == Kill("worker-0", "no sign of life for 2100 ms in READY")
-    assert world.tick() == []  # once is enough
-
-
-def test_starting_child_may_be_silent_for_longer() -> None:
-    world = World([spec("console")])
-    world.processes["console-0"].frozen = True
-    for _ in range(world.specs[0].ready_timeout_ms // TICK_MS):
-        assert Kill not in kinds(world.tick())
-    assert kinds(world.tick()) == [Kill]
-    slow = [a for a in world.happened if isinstance(a, Slow)]
-    assert slow == [Slow("console-0", SLOW_START_MS)]
-
-
-def test_stall_gives_everybody_the_whole_time_again() -> None:
-    world = gateway()
-    world.say()
-    world.tick()
-    world.processes["worker-0"].frozen = True
-    assert world.tick(60_000) == []
-    for _ in range(20):
-        assert world.tick() == []
-    assert kinds(world.tick()) == [Kill]
-
-
 def test_restart_at_once_then_with_a_pause() -> None:
-    world = gateway()
-    world.say()
-    world.tick()
-    assert world.die("worker-0", 1) == [Spawn("worker-0", again=True)]
+    world = ready_gateway()
+    assert world.die("worker-0", 1) == [RESTART]
     assert world.die("worker-0", 0, jitter=1) == []
-    for _ in range(5):
+    for _ in range(11):  # 500 ms and the jitter of 20 %
         assert world.tick() == []
-    assert world.tick() == [Spawn("worker-0", again=True)]
+    assert world.tick() == [RESTART]
 
 
 def test_configuration_that_cannot_work_is_given_up() -> None:
@@ -408,21 +247,32 @@ def test_configuration_that_cannot_work_is_given_up() -> None:
 
 
 def test_same_status_of_a_child_that_has_served_is_a_crash() -> None:
-    world = gateway()
-    world.say()
-    world.tick()
-    assert world.die("worker-0", EXIT_CONFIG) == [Spawn("worker-0", again=True)]
+    world = ready_gateway()
+    assert world.die("worker-0", EXIT_CONFIG) == [RESTART]
+
+
+def test_configuration_that_fails_later_parks_one_and_calls_go_on() -> None:
+    world = ready_gateway()
+    world.die("worker-0", 1)
+    assert world.die("worker-0", EXIT_CONFIG) == [Park("worker-0")]
+    world.settle(60_000)
+    assert world.running() == ["worker-1"]
 
 
 def test_giving_up_later_lets_calls_drain() -> None:
-    world = gateway()
-    world.say()
-    world.tick()
-    world.die("worker-0", 1)
-    world.die("worker-0", EXIT_CONFIG)
-    for _ in range(STOP.drain_limit_ms // TICK_MS - 1):
+    world = ready_gateway(workers=1)
+    while world.running("dsp"):
+        world.die(world.running("dsp")[0], -11)
+        world.tick()
+    while GiveUp not in kinds(world.happened):
+        world.tick()
+        for name in world.running("dsp"):
+            world.die(name, -11)
+    told_ns = world.processes["worker-0"].told_ns
+    assert told_ns is not None
+    while world.now_ns < told_ns + (DRAIN_LIMIT_MS - TICK_MS) * NS_PER_MS:
         assert Kill not in kinds(world.tick())
-    assert Kill("worker-1", "did not end in time") in world.tick()
+    assert Kill("worker-0", "did not end in time") in world.tick()
 
 
 @pytest.mark.parametrize(("kind", "ends"), [("worker", True), ("dsp", True), ("console", False)])
@@ -437,9 +287,7 @@ def test_when_every_worker_is_parked_nothing_can_be_served(kind: str, *, ends: b
 
 
 def test_workers_drain_before_the_rest_is_told() -> None:
-    world = gateway()
-    world.say()
-    world.tick()
+    world = ready_gateway()
     told = [a for a in world.stop() if isinstance(a, Signal)]
     assert [a.child for a in told] == ["worker-0", "worker-1"]
     assert world.tick() == []
@@ -458,22 +306,21 @@ def test_sigint_after_sigterm_kills_everybody() -> None:
     assert all(process.doomed for process in world.processes.values())
 
 
-def test_fast_stop_shortens_the_time_workers_were_given() -> None:
-    world = gateway()
+def test_fast_stop_shortens_the_time_of_a_worker_that_is_being_replaced() -> None:
+    world = ready_gateway()
+    world.reload()
+    world.tick()
     world.say()
     world.tick()
-    world.die("worker-0", 1)
-    world.die("worker-0", EXIT_CONFIG)  # gives up, with a drain
+    assert world.processes["worker-0"].told_ns == world.now_ns
     world.stop(fast=True)
-    for _ in range(STOP.fast_timeout_ms // TICK_MS - 1):
+    for _ in range(FAST_TIMEOUT_MS // TICK_MS - 1):
         assert Kill not in kinds(world.tick())
-    assert Kill("worker-1", "did not end in time") in world.tick()
+    assert Kill("worker-0", "did not end in time") in world.tick()
 
 
 def test_child_in_back_off_is_not_spawned_by_a_stop() -> None:
-    world = gateway()
-    world.say()
-    world.tick()
+    world = ready_gateway()
     world.die("worker-0", 1)
     world.die("worker-0", 1)
     world.stop()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from supervisor.spec import ChildSpec, RestartPolicy, StopPolicy
+from supervisor.spec import ChildSpec, RestartPolicy
 
 
 @pytest.mark.parametrize(
@@ -19,17 +19,12 @@ from supervisor.spec import ChildSpec, RestartPolicy, StopPolicy
         (lambda: RestartPolicy(backoff_first_ms=2, backoff_max_ms=1), "backoff_first_ms"),
         (lambda: RestartPolicy(jitter=1), "jitter"),
         (lambda: RestartPolicy(restarts_per_window_max=0), "restarts_per_window_max"),
-        (lambda: StopPolicy(drain_timeout_ms=-1), "negative"),
-        (lambda: StopPolicy(fast_timeout_ms=0), "positive"),
+        (lambda: ChildSpec(kind="dsp", index=0, target="a:b", stop_timeout_ms=0), "timeouts"),
     ],
 )
 def test_impossible_values_are_refused(make: Callable[[], object], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         make()
-
-
-def test_drain_limit_adds_up() -> None:
-    assert StopPolicy(drain_timeout_ms=7, kill_after_drain_ms=5).drain_limit_ms == 12
 
 
 def test_name() -> None:

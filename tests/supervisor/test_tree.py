@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from supervisor import policy
-from supervisor import tree as tree_module
-from supervisor.policy import NOBODY
+from supervisor import fork as fork_module
+from supervisor import policy, watch
 from supervisor.scoreboard import Field, Phase
-from supervisor.spec import RestartPolicy, StopPolicy
+from supervisor.spec import NOBODY, RestartPolicy
 from tests.supervisor.conftest import Forest, RunningTree, is_running, toy, wait_until
 
 IMPATIENT = RestartPolicy(backoff_first_ms=1, backoff_max_ms=2, restarts_per_window_max=3)
-ENDLESS_DRAIN = StopPolicy(drain_timeout_ms=600_000, fast_timeout_ms=600_000)
-NO_PATIENCE = StopPolicy(drain_timeout_ms=0, kill_after_drain_ms=100, fast_timeout_ms=100)
+ENDLESS_MS = 600_000
 
 
 def small_tree(
-    forest: Forest, worker: str = "serves", stop: StopPolicy | None = None, **extra: object
+    forest: Forest,
+    worker: str = "serves",
+    before: Callable[[], None] = lambda: None,
+    **extra: object,
 ) -> RunningTree:
     """One worker, two DSP processes, a console; everything is ready."""
-    board = forest.board(worker=1, dsp=2, console=1, arenas=2)
+    board = forest.board(worker=1, dsp=2, console=1)
     tree = forest.grow(
         board,
         [
-            *(toy("dsp", i, board, "serves") for i in range(2)),
+            *(toy("dsp", i, board, "serves", hung_after_ms=400) for i in range(2)),
             toy("console", 0, board, "serves"),
             toy("worker", 0, board, worker, **extra),
         ],
-        wakes=forest.event_fds(2),
-        stop=stop,
+        dsp_wake_fds=forest.event_fds(2),
+        before=before,
     )
-    for row in board.rows():
-        tree.wait_ready(row.name.kind, row.name.index)
+    for kind, index in (("dsp", 0), ("dsp", 1), ("console", 0), ("worker", 0)):
+        tree.wait_ready(kind, index)
     return tree
 
 
@@ -143,12 +146,44 @@ def test_silent_child_is_killed_and_replaced(forest: Forest) -> None:
     assert "status=-9" in tree.output
 
 
+def test_silent_child_is_reported_and_asked_for_its_stacks_before_it_is_killed(
+    forest: Forest,
+) -> None:
+    board = forest.board(worker=1)
+    spec = toy("worker", 0, board, "hangs_once", warn_after_ms=100, dump_after_ms=300)
+    tree = forest.grow(board, [dataclasses.replace(spec, hung_after_ms=700)])
+    hung = tree.wait_ready("worker")
+    tree.wait_output("killing child=worker-0")
+    before, _, after = tree.output.partition("note='its stacks follow'")
+    assert before.count("silent child=worker-0") == 2
+    assert "in hangs_once" in after.partition("killing")[0]
+    tree.wait_ready("worker", not_pid=hung)
+
+
+def test_hung_dsp_process_is_killed_and_the_standby_serves(forest: Forest) -> None:
+    tree = small_tree(forest)
+    board, hung = tree.board, tree.pid_of("dsp", 0)
+    wait_until(lambda: [board.dsp_of(a) for a in range(2)] == [0, 0], "DSP 0 serves")
+    os.kill(hung, signal.SIGSTOP)
+    wait_until(lambda: [board.dsp_of(a) for a in range(2)] == [1, 1], "the standby serves")
+    assert not is_running(hung)
+    tree.wait_ready("dsp", 0, not_pid=hung)
+
+
+def test_cpu_that_was_taken_from_us_is_no_reason_not_to_serve(forest: Forest) -> None:
+    board = forest.board(worker=1)
+    foreign = max(os.sched_getaffinity(0)) + 1_000
+    tree = forest.grow(board, [toy("worker", 0, board, "serves", cpus=frozenset({foreign}))])
+    tree.wait_ready("worker")
+    assert "worker-0: cannot be pinned" in tree.output
+
+
 def test_child_that_does_not_get_ready_is_killed_and_replaced(forest: Forest) -> None:
     board = forest.board(worker=1)
     spec = toy("worker", 0, board, "never_ready_once", ready_timeout_ms=200, hung_after_ms=10)
     tree = forest.grow(board, [spec])
-    tree.wait_output("no sign of life")
-    assert "in SPAWNED" in tree.output
+    tree.wait_output("killing child=worker-0 reason='not ready after")
+    assert is_running(tree.wait_ready("worker"))
 
 
 def test_stalled_host_is_not_the_childs_fault(forest: Forest) -> None:
@@ -227,11 +262,11 @@ def test_arenas_of_a_dead_dsp_process_go_to_the_standby(forest: Forest) -> None:
 
 
 def test_nobody_serves_an_arena_while_no_dsp_process_is_ready(forest: Forest) -> None:
-    board = forest.board(dsp=2, arenas=2)
+    board = forest.board(worker=1, dsp=2)
     board.assign(0, 1)
     late = {"ready_timeout_ms": 600_000}
     specs = [toy("dsp", i, board, "never_ready_once", **late) for i in range(2)]
-    tree = forest.grow(board, specs, wakes=forest.event_fds(2))
+    tree = forest.grow(board, specs, dsp_wake_fds=forest.event_fds(2))
     tree.wait_output("started child=dsp-1")
     assert [board.dsp_of(a) for a in range(2)] == [NOBODY, NOBODY]
 
@@ -250,7 +285,7 @@ def test_sigterm_drains_the_workers_before_anything_else_ends(forest: Forest) ->
 
 
 def test_nothing_is_restarted_while_draining(forest: Forest) -> None:
-    tree = small_tree(forest, stop=ENDLESS_DRAIN, drains_s=600)
+    tree = small_tree(forest, stop_timeout_ms=ENDLESS_MS, drains_s=600)
     tree.signal(signal.SIGTERM)
     tree.wait_output("stopping")
     victims = {tree.pid_of("console"), tree.pid_of("dsp", 0)}
@@ -264,7 +299,7 @@ def test_nothing_is_restarted_while_draining(forest: Forest) -> None:
 
 
 def test_child_that_ignores_sigterm_is_killed_at_its_deadline(forest: Forest) -> None:
-    tree = small_tree(forest, "ignores_sigterm", stop=NO_PATIENCE)
+    tree = small_tree(forest, "ignores_sigterm", stop_timeout_ms=100)
     pids = tree.pids()
     tree.signal(signal.SIGTERM)
     assert_over(tree, pids)
@@ -273,7 +308,7 @@ def test_child_that_ignores_sigterm_is_killed_at_its_deadline(forest: Forest) ->
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_asking_twice_ends_at_once(forest: Forest, second: int) -> None:
-    tree = small_tree(forest, "ignores_sigterm", stop=ENDLESS_DRAIN)
+    tree = small_tree(forest, "ignores_sigterm", stop_timeout_ms=ENDLESS_MS)
     pids = tree.pids()
     tree.signal(signal.SIGTERM)
     tree.wait_output("stopping")
@@ -292,25 +327,20 @@ def test_ctrl_c_reaches_the_whole_group_and_ends_it_quietly(forest: Forest) -> N
 
 
 def test_sigint_has_little_patience(forest: Forest) -> None:
-    stop = StopPolicy(drain_timeout_ms=600_000, fast_timeout_ms=100)
-    tree = small_tree(forest, "ignores_sigterm", stop=stop)
+    tree = small_tree(
+        forest,
+        "ignores_sigterm",
+        before=lambda: setattr(policy, "FAST_TIMEOUT_MS", 100),
+        stop_timeout_ms=ENDLESS_MS,
+    )
     pids = tree.pids()
     tree.signal(signal.SIGINT)
     assert_over(tree, pids)
-
-
-def test_sighup_to_the_group_changes_nothing(forest: Forest) -> None:
-    tree = small_tree(forest)
-    pids = tree.pids()
-    os.killpg(tree.pid, signal.SIGHUP)
-    tree.wait_output("settings are read at start only")
-    tree.signal(signal.SIGTERM)
-    assert_over(tree, pids)
-    assert tree.output.count("started") == 4
+    assert "killing child=worker-0 reason='did not end in time'" in tree.output
 
 
 def test_signal_before_the_start_starts_nothing(forest: Forest) -> None:
-    board = forest.board(worker=1, arenas=1)
+    board = forest.board(worker=1)
     specs = [toy("worker", 0, board, "serves")]
     tree = forest.grow(board, specs, before=lambda: os.kill(os.getpid(), signal.SIGINT))
     assert tree.end() == 0
@@ -333,6 +363,7 @@ def test_child_is_born_with_what_its_spec_names_and_nothing_else(
             path=str(facts),
             keep_fds=frozenset({kept.fileno()}),
             nice=3,
+            cpus=frozenset({min(os.sched_getaffinity(0))}),
             environment={"COLOUR": "green"},
         )
         tree = forest.grow(board, [toy("worker", 1, board, "serves"), spec])
@@ -341,6 +372,7 @@ def test_child_is_born_with_what_its_spec_names_and_nothing_else(
         assert born == {
             "fds": [0, 1, 2, kept.fileno()],
             "nice": os.nice(0) + 3,
+            "cpus": [min(os.sched_getaffinity(0))],
             "colour": "green",
             "ignores": sorted({signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ}),
             "blocked": [],
@@ -348,7 +380,7 @@ def test_child_is_born_with_what_its_spec_names_and_nothing_else(
 
 
 def test_killed_supervisor_takes_workers_and_then_the_rest_with_it(forest: Forest) -> None:
-    board = forest.board(worker=1, dsp=1, arenas=1)
+    board = forest.board(worker=1, dsp=1)
     alive_read, alive_write = os.pipe()
     specs = [
         toy(
@@ -360,7 +392,7 @@ def test_killed_supervisor_takes_workers_and_then_the_rest_with_it(forest: Fores
             drains_s=0.3, dies_with_parent=True, keep_fds=frozenset({alive_write}),
         ),
     ]  # fmt: skip
-    tree = forest.grow(board, specs, wakes=forest.event_fds(1))
+    tree = forest.grow(board, specs, dsp_wake_fds=forest.event_fds(1))
     os.close(alive_write)
     worker, dsp = tree.wait_ready("worker"), tree.wait_ready("dsp")
     tree.signal(signal.SIGKILL)
@@ -424,7 +456,7 @@ def test_second_thread_forbids_the_fork(forest: Forest) -> None:
     thread.start()
     try:
         with pytest.raises(RuntimeError, match=r"threads: a fork could deadlock"):
-            tree_module._fork(toy("worker", 0, board, "serves"), board.row("worker", 0))
+            fork_module.fork(toy("worker", 0, board, "serves"), board.row("worker", 0))
     finally:
         release.set()
         thread.join()
@@ -436,6 +468,6 @@ def test_slow_start_is_said(forest: Forest) -> None:
     tree = forest.grow(
         board,
         [toy("worker", 0, board, "never_ready_once")],
-        before=lambda: setattr(policy, "SLOW_START_MS", 50),
+        before=lambda: setattr(watch, "SLOW_START_MS", 50),
     )
     tree.wait_output("slow worker-0")

@@ -9,9 +9,11 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from supervisor.scoreboard import Field, Phase, Row
+from supervisor.handover import receive
+from supervisor.scoreboard import Field, Phase, Row, Scoreboard
 
 BEAT_S = 0.02
 
@@ -48,6 +50,43 @@ def serves(*, row: Row, drains_s: float = 0.0) -> int:
     while time.monotonic() < end:
         _beat(row)
     return 0
+
+
+def serves_as(*, row: Row, colour: str, gone_at: str = "") -> int:
+    """Serves, unless its colour is ``gone_at``: then its configuration cannot work."""
+    if colour == gone_at:
+        return exits_with(row=row, status=2)
+    return serves(row=row)
+
+
+def answers(
+    *, row: Row, board: Scoreboard, listener: socket.socket, handover_rx: socket.socket
+) -> int:
+    """Tells every caller its place and hangs up; takes from its listener and what is handed over.
+
+    It ends with SIGTERM, after a last look.
+    """
+    told = _Told()
+    row.set(Field.CAPACITY, 1_000)
+    row.set(Field.ADMITS, 1)
+    row.ready()
+    last = False
+    while not last:
+        last = bool(told)
+        row.beat(time.monotonic_ns())
+        select.select([listener, handover_rx], [], [], BEAT_S)
+        with suppress(BlockingIOError):
+            while True:
+                _answer(row, listener.accept()[0])
+        while (datagram := receive(handover_rx)) is not None:
+            board.count_got(row.name.index)
+            _answer(row, socket.socket(fileno=datagram.fd))
+    return 0
+
+
+def _answer(row: Row, caller: socket.socket) -> None:
+    with caller:
+        caller.sendall(b"%d" % row.name.index)
 
 
 def serves_while_needed(*, row: Row, alive_fd: int) -> int:
@@ -127,6 +166,7 @@ def describes_itself(*, row: Row, path: str) -> int:
     facts = {
         "fds": fds,
         "nice": os.nice(0),
+        "cpus": sorted(os.sched_getaffinity(0)),
         "colour": os.environ.get("COLOUR"),
         "ignores": [int(s) for s in signal.Signals if ignored >> (s - 1) & 1],
         "blocked": sorted(int(s) for s in signal.pthread_sigmask(signal.SIG_BLOCK, [])),
@@ -141,6 +181,8 @@ def stands_in(*, row: Row, **given: object) -> int:
         if name.endswith(("_fd", "_fds")):
             for fd in value if isinstance(value, tuple) else (value,):
                 os.fstat(fd)
+    for end in (given.get("handover_rx"), *given.get("handover_tx", ())):  # type: ignore[misc]
+        assert end is None or end.family is socket.AF_UNIX
     listener = given.get("listener")
     if isinstance(listener, socket.socket):
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

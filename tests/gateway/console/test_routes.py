@@ -37,6 +37,8 @@ def board() -> Scoreboard:
     board = Scoreboard(NAMES, 1)
     for row in board.rows():
         row.take(pid=1, now_ns=clock.now_ns())
+        row.set(Field.CAPACITY, 512)
+        row.set(Field.ADMITS, 1)
         row.ready()
     return board
 
@@ -69,7 +71,12 @@ def test_healthz(answer_to: Ask) -> None:
 
 def test_readyz_says_why_not(answer_to: Ask, board: Scoreboard) -> None:
     assert answer_to("/readyz").status == 200
-    assert answer_to("/readyz").json() == {"ready": True, "reasons": [], "warnings": []}
+    assert answer_to("/readyz").json() == {
+        "ready": True,
+        "degraded": False,
+        "reasons": [],
+        "warnings": [],
+    }
     board.row("worker", 0).set(Field.PHASE, Phase.DRAINING)
     answer = answer_to("/readyz", insecure_open=True)
     assert answer.status == 503

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from audio.format import NS_PER_MS
+from gateway.admission import Admits
 from gateway.ops.health import HUNG_AFTER_NS, START_TIMEOUT_NS, child_state, readiness
 from gateway.settings import load_settings
+from supervisor.placement import UNPLACEABLE_AFTER_MS
 from supervisor.scoreboard import Field, Phase, RowName, Scoreboard
 
 NOW_NS = 10**15
@@ -22,7 +25,8 @@ def board() -> Scoreboard:
         row.take(pid=1, now_ns=NOW_NS)
         row.set(Field.PHASE, Phase.READY)
     for row in board.rows("worker"):
-        row.set(Field.CALLS, 2)
+        row.set(Field.CONNECTIONS, 2)
+        row.set(Field.ADMITS, Admits.YES)
         row.set(Field.CAPACITY, 4)
     return board
 
@@ -39,6 +43,7 @@ def board() -> Scoreboard:
         (Phase.DRAINING, HUNG_AFTER_NS + 1, "hung"),
         (Phase.EXITED, 10 * HUNG_AFTER_NS, "exited"),
         (Phase.PARKED, 10 * HUNG_AFTER_NS, "parked"),
+        (Phase.SPARE, 10 * HUNG_AFTER_NS, "spare"),
         (77, 0, "exited"),
     ],
 )
@@ -57,14 +62,27 @@ def test_a_child_that_was_never_started_is_starting() -> None:
 
 def test_all_well(board: Scoreboard) -> None:
     found = readiness(board, LOCAL, NOW_NS)
-    assert (found.ready, found.reasons, found.warnings) == (True, (), ())
+    assert (found.ready, found.degraded, found.reasons, found.warnings) == (True, False, (), ())
 
 
 def test_one_worker_is_enough_but_the_other_is_named(board: Scoreboard) -> None:
     board.row("worker", 1).set(Field.PHASE, Phase.PARKED)
     found = readiness(board, LOCAL, NOW_NS)
     assert found.ready
+    assert found.degraded
     assert found.warnings == ("worker-1 is parked",)
+
+
+@pytest.mark.parametrize(("kind", "degraded"), [("dsp", True), ("speech", False)])
+def test_degraded_is_about_calls_only(board: Scoreboard, kind: str, *, degraded: bool) -> None:
+    board.row(kind, 0).set(Field.PHASE, Phase.PARKED)
+    assert readiness(board, ECHO, NOW_NS).degraded is degraded
+
+
+def test_a_spare_place_is_no_fault(board: Scoreboard) -> None:
+    board.row("worker", 1).set(Field.PHASE, Phase.SPARE)
+    found = readiness(board, LOCAL, NOW_NS)
+    assert (found.ready, found.degraded, found.warnings) == (True, False, ())
 
 
 def test_no_worker_no_call(board: Scoreboard) -> None:
@@ -73,11 +91,34 @@ def test_no_worker_no_call(board: Scoreboard) -> None:
     assert readiness(board, LOCAL, NOW_NS).reasons == ("no worker is ready",)
 
 
-def test_a_full_gateway_takes_no_call(board: Scoreboard) -> None:
-    board.row("worker", 0).set(Field.CALLS, 4)
+def test_a_gateway_is_full_when_nobody_takes_a_call(board: Scoreboard) -> None:
+    board.row("worker", 0).set(Field.CONNECTIONS, 4)
     assert readiness(board, LOCAL, NOW_NS).ready
-    board.row("worker", 1).set(Field.CALLS, 4)
-    assert readiness(board, LOCAL, NOW_NS).reasons == ("every slot is taken",)
+    board.row("worker", 1).set(Field.CONNECTIONS, 4)
+    assert readiness(board, LOCAL, NOW_NS).reasons == (
+        "the gateway is full",
+        "worker-0: every slot is taken",
+        "worker-1: every slot is taken",
+    )
+
+
+def test_connections_on_their_way_count(board: Scoreboard) -> None:
+    board.count_sent(1, 0, 2)
+    board.count_sent(0, 1, 2)
+    assert not readiness(board, LOCAL, NOW_NS).ready
+
+
+def test_a_closed_worker_says_why(board: Scoreboard) -> None:
+    board.row("worker", 0).set(Field.ADMITS, Admits.LOOP_LATE)
+    found = readiness(board, LOCAL, NOW_NS)
+    assert found.ready
+    assert found.warnings == ("worker-0 takes no calls: its event loop is late",)
+    board.row("worker", 1).beat(NOW_NS - (UNPLACEABLE_AFTER_MS + 1) * NS_PER_MS)
+    assert readiness(board, LOCAL, NOW_NS).reasons == (
+        "the gateway is full",
+        "worker-0: its event loop is late",
+        "worker-1: it is silent",
+    )
 
 
 def test_hung_dsp_and_missing_speech_server_are_reasons(board: Scoreboard) -> None:

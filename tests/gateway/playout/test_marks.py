@@ -30,9 +30,8 @@ class Playout:
 
     def send(self, frames: int) -> int:
         """Send what is due of ``frames``; return how many frames that were."""
-        due = self.pacer.frames_due(frames, self.now_ns)
+        due = self.pacer.take(frames, self.now_ns)
         if due:
-            self.pacer.sent(due, self.now_ns)
             self.marks.sent(due * FRAME_MS, self.now_ns, self.pacer.end_ns)
         return due
 
@@ -80,7 +79,6 @@ class MarksMachine(RuleBasedStateMachine):
         name = self.marks.place()
         assert name not in self.names
         self.names.append(name)
-        assert not self.marks.due()
 
     @precondition(lambda self: self.names)
     @rule(data=st.data())
@@ -204,15 +202,28 @@ def test_other_names_are_counted(name: str) -> None:
     assert (marks.acknowledged_total, marks.cancelled, marks.unknown) == (0, 0, 1)
 
 
-def test_a_mark_is_due_after_each_stretch_of_audio() -> None:
-    playout = Playout()
-    placed_ms = []
-    for _ in range(100):
-        playout.speak(FRAME_MS)
-        if playout.marks.due():
-            playout.marks.place()
-            placed_ms.append(playout.marks.position_ms)
-    assert placed_ms == [500, 1_000, 1_500, 2_000]
+@unhurried
+@given(steps=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2_500)), max_size=40))
+def test_one_report_may_stand_for_many_messages(steps: list[tuple[int, int]]) -> None:
+    """Told only before a pause and before a question, no less is known, and nothing untrue."""
+    playout, late = Playout(), Marks()
+    unreported_ms = 0
+    ends_ns: list[int] = []  # when each ms of audio has been played
+    for frames, pause_ms in steps:
+        if unreported_ms and playout.pacer.end_ns < playout.now_ns:
+            late.sent(unreported_ms, playout.now_ns, playout.pacer.end_ns)
+            unreported_ms = 0
+        sent_ms = playout.send(frames) * FRAME_MS
+        unreported_ms += sent_ms
+        ends_ns += [playout.pacer.end_ns - n * NS_PER_MS for n in reversed(range(sent_ms))]
+        playout.wait(pause_ms)
+        told = deepcopy(late)
+        if unreported_ms:
+            told.sent(unreported_ms, playout.now_ns, playout.pacer.end_ns)
+        played_ms = sum(end_ns <= playout.now_ns for end_ns in ends_ns)
+        known_ms = deepcopy(playout).heard_ms
+        assert known_ms <= told.heard_ms(playout.now_ns) <= played_ms
+        assert told.position_ms == playout.marks.position_ms == len(ends_ns)
 
 
 def test_outstanding_marks_are_bounded() -> None:

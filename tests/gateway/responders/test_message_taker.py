@@ -169,6 +169,18 @@ def test_a_caller_who_hangs_up_half_way_leaves_what_was_said() -> None:
     assert taker.pending() == TakeMessage(expected)
 
 
+@pytest.mark.parametrize(("language", "word"), [("en", "call again"), ("ru", "Перезвоните")])
+def test_a_call_that_must_end_is_ended_politely_and_leaves_what_was_said(
+    language: str, word: str
+) -> None:
+    taker = _taker()
+    _converse(taker, "en", ["I need a doctor."])
+    last = _all(taker.part(language))
+    assert [type(reply) for reply in last] == [Say]
+    assert word in _text(last)
+    assert taker.pending() is not None
+
+
 def test_a_caller_who_hangs_up_at_the_read_back_leaves_an_unconfirmed_message() -> None:
     taker = _taker()
     _converse(taker, "en", ["I need a doctor.", "John Smith", "555 123 4567"])

@@ -1,0 +1,54 @@
+"""How long a DSP process's ticks take: what a frame waits at worst before it is seen. Pure.
+
+A tick is two passes, one of each kind, so it lasts from the start of a pass to the start of the
+next but one. Only ticks under load count: a pass that found nothing ends the series, and the
+time that a process slept because nobody had anything for it is nobody's wait. Sleeping out the
+rest of a half tick is part of the tick.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from audio.format import NS_PER_MS
+
+WINDOW_NS = 2_000 * NS_PER_MS
+UPDATE_NS = 100 * NS_PER_MS
+#: Twice what a window holds at half ticks of 5 ms; beyond that the oldest go first.
+TICKS_MAX = 800
+PASSES_PER_TICK = 2
+
+
+class TickGauge:
+    """The 99th percentile and the median of the ticks of the last two seconds, 0 without any."""
+
+    __slots__ = ("_began", "_next_update_ns", "_ticks", "median_ns", "p99_ns")
+
+    def __init__(self) -> None:
+        self._ticks: deque[tuple[int, int]] = deque(maxlen=TICKS_MAX)
+        self._began: deque[int] = deque(maxlen=PASSES_PER_TICK)
+        self._next_update_ns = 0
+        self.p99_ns = 0
+        self.median_ns = 0
+
+    def worked(self, began_ns: int) -> None:
+        """A pass that found work began then."""
+        if len(self._began) == PASSES_PER_TICK:
+            self._ticks.append((began_ns, began_ns - self._began[0]))
+        self._began.append(began_ns)
+
+    def idled(self) -> None:
+        """A pass found nothing."""
+        self._began.clear()
+
+    def update(self, now_ns: int) -> None:
+        """Compute both values anew, at most every 100 ms: a sort of a few hundred numbers."""
+        if now_ns < self._next_update_ns:
+            return
+        self._next_update_ns = now_ns + UPDATE_NS
+        while self._ticks and self._ticks[0][0] <= now_ns - WINDOW_NS:
+            self._ticks.popleft()
+        took = sorted(duration for _, duration in self._ticks)
+        count = len(took)
+        self.p99_ns = took[-(count // 100) - 1] if took else 0
+        self.median_ns = took[count // 2] if took else 0

@@ -1,0 +1,172 @@
+"""Too much at once: a starved machine, a burst of connects, thousands of short calls."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import psutil
+
+from loadtest.fault_rows.bench import Bench, Row
+from loadtest.fault_rows.checks import (
+    Check,
+    evenly_placed,
+    none_cut,
+    none_lost,
+    none_refused,
+    slowest_setup,
+)
+from loadtest.fault_rows.gateway import Gateway, knock, until
+from loadtest.host import TreeMeter
+
+#: Busy processes a core when the machine is starved.
+BUSY_PER_CORE = 2
+STARVED_SECONDS = 10.0
+#: The gateway looks at the last two seconds before it closes the door.
+NOTICED_SECONDS = 3.0
+RECOVERED_SECONDS = 15.0
+PLACED_RATIO_MAX = 1.05
+HANDSHAKE_MS_MAX = 150
+CHURN_RATE = 50
+PSS_BYTES_PER_CALL_MAX = 1000
+
+
+def starve(bench: Bench) -> Sequence[Check]:
+    """Twice the calls, and many busy processes beside them."""
+    bench = replace(bench, calls=2 * bench.calls)
+    with bench.gateway() as gateway:
+        steady = bench.steady(gateway, STARVED_SECONDS + 5)
+        steady.wait(2)
+        before = knock(gateway.port)
+        with busy_processes():
+            time.sleep(NOTICED_SECONDS)
+            answers = Counter(knock_for(gateway, STARVED_SECONDS - NOTICED_SECONDS))
+        calls = steady.results()
+        recovered = until(lambda: knock(gateway.port) == "101", RECOVERED_SECONDS)
+        stopped = gateway.stop()
+    asked = sum(answers.values())
+    others = {name: count for name, count in answers.items() if name != "503"}
+    text = f"{answers['503']} of {asked} new ones refused" + (f" ({others})" if others else "")
+    text += "" if before == "101" else f", but {before} before the machine was starved"
+    return [
+        none_cut(calls),
+        none_lost(calls),
+        Check(text, before == "101" and asked > 0 and not others, timed=True),
+        Check("let in again" if recovered else "never let in again", recovered),
+        stopped,
+    ]
+
+
+def burst(bench: Bench) -> Sequence[Check]:
+    """Four times the calls connect in the same moment."""
+    bench = replace(bench, calls=4 * bench.calls)
+    with bench.gateway() as gateway:
+        traffic = bench.at_once(gateway, 3)
+        traffic.wait(2)
+        held = gateway.connections()
+        calls = traffic.results()
+        stopped = gateway.stop()
+    return [
+        evenly_placed(held.values(), bench.workers, PLACED_RATIO_MAX),
+        slowest_setup(calls, HANDSHAKE_MS_MAX),
+        none_refused(calls),
+        none_cut(calls),
+        stopped,
+    ]
+
+
+def churn(bench: Bench) -> Sequence[Check]:
+    """Many short calls, after as many as warm the processes up."""
+    rate = CHURN_RATE if bench.calls >= CHURN_RATE else bench.calls
+    calls = 20 * bench.calls
+    with bench.gateway() as gateway:
+        meter = TreeMeter(gateway.pid)
+        bench.arriving(gateway, rate, bench.calls / rate * 3, hold=0.3).results()
+        idle_before = idle(gateway)
+        fds_before, pss_before = descriptors(gateway), meter.pss_mb() or 0.0
+        short = bench.arriving(gateway, rate, calls / rate, hold=0.3).results()
+        idle_after = idle(gateway)
+        fds_after, pss_after = descriptors(gateway), meter.pss_mb() or 0.0
+        sessions = sum(gateway.counter("calls_active", "worker").values())
+        stopped = gateway.stop()
+    finished = sum(call.connected for call in short)
+    grown = (pss_after - pss_before) * 2**20 / max(1, finished)
+    return [
+        none_refused(short),
+        none_cut(short),
+        none_lost(short),
+        Check(f"PSS {grown:+.0f} bytes a call", grown < PSS_BYTES_PER_CALL_MAX, timed=True),
+        Check(f"{fds_after - fds_before:+d} descriptors", fds_after <= fds_before),
+        Check(f"{sessions:.0f} sessions left", idle_before and idle_after and not sessions),
+        stopped,
+    ]
+
+
+@contextmanager
+def busy_processes() -> Iterator[None]:
+    """As many processes that only compute as starve this machine."""
+    count = BUSY_PER_CORE * len(os.sched_getaffinity(0))
+    if shutil.which("stress-ng"):
+        commands = [["stress-ng", "--quiet", "--cpu", str(count)]]
+    else:
+        commands = [[sys.executable, "-c", "while True: pass"]] * count
+    started = [subprocess.Popen(command) for command in commands]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
+
+
+def knock_for(gateway: Gateway, seconds: float) -> Iterator[str]:
+    """Ask for a WebSocket four times a second; the answers."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield knock(gateway.port)
+        time.sleep(0.25)
+
+
+def idle(gateway: Gateway) -> bool:
+    """Wait until the board shows no call; whether it came to that."""
+    return until(lambda: not sum(c.calls for c in gateway.running("worker")), 10)
+
+
+def descriptors(gateway: Gateway) -> int:
+    """Open file descriptors of all its processes; of the console without those that ask it."""
+    total = 0
+    for pid in gateway.members():
+        process = psutil.Process(pid)
+        asked = sum(each.status == psutil.CONN_ESTABLISHED for each in process.net_connections())
+        total += process.num_fds() - asked
+    return total
+
+
+ROWS = (
+    Row(
+        "starve",
+        "CPU starved beside twice the calls",
+        "calls in progress lose 0 frames, new ones refused",
+        starve,
+    ),
+    Row(
+        "burst",
+        "four times the calls connect at once",
+        "max/mean calls per worker <= 1.05, handshake p99 <= 150 ms, none reset",
+        burst,
+    ),
+    Row(
+        "churn",
+        "churn: 20 times as many short calls",
+        "PSS growth per finished call < 1 kB; slots, fds and sessions back to zero",
+        churn,
+    ),
+)

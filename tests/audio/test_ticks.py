@@ -1,0 +1,99 @@
+"""The tick gauge against a plain sum of what happened."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audio.format import NS_PER_MS
+from audio.ticks import TICKS_MAX, UPDATE_NS, WINDOW_NS, TickGauge
+
+#: (milliseconds to the next pass, whether it finds work)
+PASSES = st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=120)
+
+
+@given(PASSES)
+def test_it_is_the_percentile_of_the_ticks_under_load_of_two_seconds(
+    passes: list[tuple[int, bool]],
+) -> None:
+    gauge, now = TickGauge(), 0
+    began: list[int] = []  # of this series of passes with work
+    ticks: list[tuple[int, int]] = []
+    for wait_ms, worked in passes:
+        now += wait_ms * NS_PER_MS
+        if worked:
+            gauge.worked(now)
+            began.append(now)
+            if len(began) > 2:
+                ticks.append((now, now - began[-3]))
+        else:
+            gauge.idled()
+            began.clear()
+    now += UPDATE_NS
+    gauge.update(now)
+    took = [duration for at, duration in ticks if at > now - WINDOW_NS]
+    if not took:
+        assert gauge.p99_ns == gauge.median_ns == 0
+        return
+    assert gauge.p99_ns == np.percentile(took, 99, method="inverted_cdf")
+    assert min(took) <= gauge.median_ns <= max(took)
+    assert sum(t < gauge.median_ns for t in took) <= len(took) / 2
+    assert sum(t > gauge.median_ns for t in took) <= len(took) / 2
+
+
+def loaded(gauge: TickGauge, passes: int, half_tick_ms: int, at: int = 0) -> int:
+    for _ in range(passes):
+        at += half_tick_ms * NS_PER_MS
+        gauge.worked(at)
+    return at
+
+
+def test_a_steady_load_shows_its_tick() -> None:
+    gauge = TickGauge()
+    gauge.update(loaded(gauge, 400, 5))
+    assert gauge.p99_ns == gauge.median_ns == 10 * NS_PER_MS
+
+
+def test_one_stall_does_not_make_a_slow_process() -> None:
+    gauge = TickGauge()
+    now = loaded(gauge, 200, 5)
+    gauge.update(loaded(gauge, 190, 5, now + 150 * NS_PER_MS))
+    assert gauge.median_ns == 10 * NS_PER_MS
+    assert gauge.p99_ns == 10 * NS_PER_MS
+
+
+def test_who_sleeps_is_not_slow() -> None:
+    gauge = TickGauge()
+    for at in range(1, 200):
+        gauge.worked(at * 10 * NS_PER_MS)
+        gauge.idled()
+    gauge.update(2_000 * NS_PER_MS)
+    assert gauge.p99_ns == 0
+
+
+def test_what_was_slow_is_forgotten() -> None:
+    gauge = TickGauge()
+    now = loaded(gauge, 60, 30)
+    gauge.update(now)
+    assert gauge.p99_ns == 60 * NS_PER_MS
+    gauge.update(now + WINDOW_NS)
+    assert gauge.p99_ns == 0
+
+
+def test_it_is_computed_ten_times_a_second_at_most() -> None:
+    gauge = TickGauge()
+    gauge.update(now := loaded(gauge, 10, 5))
+    before = gauge.p99_ns
+    now = loaded(gauge, 10, 9, now)
+    assert now < UPDATE_NS + 50 * NS_PER_MS
+    gauge.update(now)
+    assert gauge.p99_ns == before
+    gauge.update(now + UPDATE_NS)
+    assert gauge.p99_ns > before
+
+
+def test_it_holds_no_more_than_it_needs() -> None:
+    gauge = TickGauge()
+    loaded(gauge, 2 * TICKS_MAX, 1)
+    assert len(gauge._ticks) == TICKS_MAX

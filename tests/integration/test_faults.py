@@ -1,0 +1,37 @@
+"""One fault of each kind at small size; all of them, with their figures, in `make verify`.
+
+Beside other work on the same machine only counts and orders are judged: which calls ended, what
+was lost, who was served, what is left. How fast all that was is measured by the full rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loadtest.fault_rows.bench import Bench
+from loadtest.faults import ROWS, measure
+
+SMALL = ("kill-worker", "stop-worker", "kill-dsp", "drain", "reload", "kill-supervisor")
+
+
+def failures(name: str, bench: Bench, *, timed: bool) -> list[str]:
+    """What does not hold."""
+    found = measure(ROWS[name], bench)
+    assert found
+    return [check.text for check in found if not check.holds and (timed or not check.timed)]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", SMALL)
+def test_the_calls_survive(name: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, calls=12, workers=2, dsp_processes=2, brief=True)
+    assert failures(name, bench, timed=False) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ROWS)
+def test_the_figures_hold(name: str, tmp_path: Path) -> None:
+    assert failures(name, Bench(tmp_path), timed=True) == []
