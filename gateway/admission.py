@@ -1,7 +1,8 @@
 """Whether a worker takes one more call: a pure judgement over what its beats have shown.
 
 Overload is noticed by deadlines, not by a CPU figure: the worker's own loop is late, or the DSP
-process that serves its arena is. A worker that has closed for such a reason stays closed until
+process that serves its arena is, and not for a moment: a caller who is turned away loses more than
+one who hears a hiccup. A worker that has closed for such a reason stays closed until
 nothing was wrong for REOPEN_AFTER_MS, else it would take a call with every gap between two bad
 moments. Calls in progress are not touched: refusing new ones is what keeps them whole.
 """
@@ -17,6 +18,8 @@ from types import MappingProxyType
 from audio.format import NS_PER_MS
 from gateway.limits import (
     DESCRIPTORS_PERCENT_MAX,
+    DSP_LAG_BEATS,
+    DSP_LAG_BEATS_LATE_MAX,
     DSP_LAG_MS_MAX,
     LAG_BEATS,
     LAG_BEATS_LATE_MAX,
@@ -67,6 +70,7 @@ class Admission:
 
     def __init__(self) -> None:
         self._late: deque[bool] = deque(maxlen=LAG_BEATS)
+        self._dsp_late: deque[bool] = deque(maxlen=DSP_LAG_BEATS)
         self._fault = Admits.YES
         self._open_at_ns = 0
         #: Times the door was closed for a fault since the worker started.
@@ -75,6 +79,7 @@ class Admission:
     def beat(self, pulse: Pulse, now_ns: int) -> Admits:
         """Whether one more call is taken from now on, or why not."""
         self._late.append(pulse.lag_ns > _LAG_NS_MAX)
+        self._dsp_late.append(pulse.dsp_lag_ns > _DSP_LAG_NS_MAX)
         fault = self._look(pulse)
         if fault is not Admits.YES:
             self.closings += self._fault is Admits.YES
@@ -89,7 +94,7 @@ class Admission:
     def _look(self, pulse: Pulse) -> Admits:
         if sum(self._late) > LAG_BEATS_LATE_MAX:
             return Admits.LOOP_LATE
-        if pulse.dsp_lag_ns > _DSP_LAG_NS_MAX:
+        if sum(self._dsp_late) > DSP_LAG_BEATS_LATE_MAX:
             return Admits.DSP_LATE
         if 100 * pulse.descriptors >= DESCRIPTORS_PERCENT_MAX * pulse.descriptors_max:
             return Admits.FEW_DESCRIPTORS

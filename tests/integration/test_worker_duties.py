@@ -147,7 +147,7 @@ def test_a_drain_ends_with_spoken_words_that_are_heard(gateway: Callable[..., Ga
 
 
 async def heard_to_the_end(client: ClientConnection) -> tuple[int, int]:
-    """Play what comes, acknowledging marks; the code of the end, and frames after the last clear."""
+    """Play and acknowledge what comes; the code of the end, frames after the last clear."""
     frames = code = 0
     try:
         async with asyncio.timeout(PATIENCE_S):
