@@ -54,7 +54,7 @@ class Ready:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def pick(self, which: NDArray[np.bool_] | Ints) -> Ready:
+    def pick(self, which: NDArray[np.bool_] | Ints | slice) -> Ready:
         """Some of them."""
         return Ready(self.slots[which], self.frame[which], self.cell[which])
 

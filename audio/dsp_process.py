@@ -50,6 +50,9 @@ from supervisor.scoreboard import Row, Scoreboard
 
 EXIT_CONFIG = 2
 IDLE_WAIT_MS = 100
+#: A batch whose arrays stay in the processor's cache, and in memory that the allocator keeps: each
+#: larger one would be given back to the system and asked for again, page by page.
+BATCH_ROWS_MAX = 128
 #: A caller's frames that may wait when nobody can catch up, and how many of them are kept then.
 AGED_FRAMES = 16
 KEPT_FRAMES = 2
@@ -317,11 +320,8 @@ class DspLoop:
 
 
 def _groups(ready: Ready, kinds: Ints) -> Iterator[tuple[int, Ready]]:
-    """Rows of one kind at a time; nearly always there is only one."""
-    if not len(kinds):
-        return
-    if (kinds == kinds[0]).all():
-        yield int(kinds[0]), ready
-        return
+    """Rows of one kind at a time (nearly always there is only one), at most BATCH_ROWS_MAX."""
     for kind in np.unique(kinds):
-        yield int(kind), ready.pick(kinds == kind)
+        rows = ready.pick(kinds == kind)
+        for start in range(0, len(rows), BATCH_ROWS_MAX):
+            yield int(kind), rows.pick(slice(start, start + BATCH_ROWS_MAX))

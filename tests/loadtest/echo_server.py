@@ -35,9 +35,10 @@ STALL_SECONDS = 0.8
 LEAD_SECONDS = 0.1
 #: A reciter's utterances begin this far apart, a late one this much later; it may break off, too.
 #: More than a second of silence stays between two of them.
-PERIOD_SECONDS = 2.5
-LATE_SECONDS = 0.25
-BREAK_SECONDS = 0.25
+PERIOD_SECONDS = 4.0
+LATE_SECONDS = 1.0
+BREAK_SECONDS = 0.8
+RESERVE_SECONDS = 0.5
 
 
 def low_pass(taps: int, cutoff: float) -> NDArray[np.float64]:
@@ -253,7 +254,8 @@ class Server:
             for at in range(0, len(audio), size):
                 if call.fault == "gap" and utterance == 1 and at == size:
                     due += BREAK_SECONDS
-                await asyncio.sleep(max(0.0, due + at / 8000 - LEAD_SECONDS - loop.time()))
+                sent_at = due + max(0.0, at / 8000 - RESERVE_SECONDS)
+                await asyncio.sleep(max(0.0, sent_at - loop.time()))
                 await call.media(audio[at : at + size])
 
     async def _say(self, call: Call, name: str) -> None:

@@ -33,7 +33,7 @@ START_NS = 200_000_000
 
 ECHO = ("--calls", "2", "--seconds", "2.5", "--audio", CLIP)
 TALK = ("--scenario", "talk", "--audio", CLIP, "--seconds", "12", "--parameter", "role=assistant")
-PHONE = ("--scenario", "phone", "--audio", CLIP, "--seconds", "7", "--parameter", "role=reciter")
+PHONE = ("--scenario", "phone", "--audio", CLIP, "--seconds", "10", "--parameter", "role=reciter")
 PLAIN = ("--seconds", "1.5", "--wire", "plain", "--parameter", "languageHint=ru")
 
 #: Each server by the fault it has, and the promise that a run of it is held to.
@@ -51,6 +51,9 @@ ECHOES = {
     "binary": "frames_lost=0",
     "hang_up": "frames_lost=0",
 }
+#: Half of them begin when the others are over: all at once would keep a slow machine too busy.
+LATER = range(len(ECHOES) // 2, len(ECHOES))
+LATER_NS = 5_000_000_000
 ASSISTANTS = {
     "": "response_ms.count=1",
     "clear": "response_ms.count=1",
@@ -60,9 +63,9 @@ ASSISTANTS = {
     "mute": "frames_sent=1",  # the last: see make_runs
 }
 RECITERS = {
-    "": "onset_lateness_ms.max=150",
+    "": "onset_lateness_ms.max=500",
     "gap": "assistant.share=0.01",
-    "late": "onset_lateness_ms.max=150",
+    "late": "onset_lateness_ms.max=500",
     "small": "assistant.ms_per_message=80",
     "silent": "frames_sent=1",
 }
@@ -122,10 +125,11 @@ async def run_all(server: Server, wanted: Sequence[Sequence[str]]) -> list[Repor
         options = [parse_options(["--url", server.url, *arguments]) for arguments in wanted]
         generators = [Generator(each, 0, theirs) for each in options]
         start_ns = time.monotonic_ns() + START_NS
-        await asyncio.gather(*(generator.run(start_ns) for generator in generators))
+        starts = [start_ns + LATER_NS * (LATER.start <= n < LATER.stop) for n in range(len(wanted))]
+        await asyncio.gather(*map(Generator.run, generators, starts))
     reports = []
-    for each, generator in zip(options, generators, strict=True):
-        share = generator.judge(start_ns)
+    for each, generator, began_ns in zip(options, generators, starts, strict=True):
+        share = generator.judge(began_ns)
         measured = Measured(
             each, share.results, share.cpu_percent, None, library_versions(), host_facts()
         )
@@ -249,7 +253,7 @@ def test_an_honest_reciter_passes_and_is_measured(runs: Runs) -> None:
     assistant, lateness = report.figures["assistant"], report.figures["onset_lateness_ms"]
     assert isinstance(assistant, dict)
     assert isinstance(lateness, dict)
-    assert 0.3 < assistant["share"] < 0.6
+    assert 0.2 < assistant["share"] < 0.4
     assert 95 < assistant["ms_per_message"] <= 100
     assert lateness["count"] == 3
     assert " ms a message" in render(report)
