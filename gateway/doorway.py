@@ -36,7 +36,7 @@ from gateway.limits import (
 from gateway.listener import Connection, Handler
 from gateway.ops.log import RateLimited, get_logger
 from gateway.switchboard import no_room
-from supervisor.handover import CONNECTION, hand_over, receive
+from supervisor.handover import CONNECTION, REFUSAL, hand_over, receive
 from supervisor.placement import UNPLACEABLE_AFTER_MS, candidates, choose
 from supervisor.scoreboard import Field, Row, Scoreboard
 
@@ -211,13 +211,16 @@ class Doorway:
             datagram = receive(self._ways.receiver)
             if datagram is None:
                 return
-            if datagram.body != CONNECTION:
+            if datagram.body not in (CONNECTION, REFUSAL):
                 if datagram.fd >= 0:
                     os.close(datagram.fd)
                 self._on_datagram(datagram.body)
             elif datagram.fd < 0:
                 self._ways.board.count_got(self._ways.place)
                 self._warn("connection lost", reason="no file descriptor was free")
+            elif datagram.body == REFUSAL:
+                self.counts.refused += 1
+                self._adopt(datagram.fd, self._refusal, received=True)
             elif self._closing:
                 self._place(datagram.fd, received=True)
             else:

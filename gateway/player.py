@@ -136,7 +136,7 @@ class Player:
         """Take an encoded frame from the DSP process and send what is due."""
         if self._unreported and self._pacer.end_ns < now_ns:
             self._report_sent(now_ns)  # before the pacer's clock starts again
-        if not self._encoded and self._pacer.take(1, now_ns):
+        if not self._encoded and self._pacer.take(1, now_ns, self._fed - self._sent - 1):
             self._send_audio(payload, 1, now_ns)
         else:
             self._encoded.append(payload)
@@ -201,7 +201,8 @@ class Player:
         while encoded:
             if self._unreported and pacer.end_ns < now_ns:
                 self._report_sent(now_ns)  # before the pacer's clock starts again
-            frames = pacer.take(len(encoded), now_ns)
+            available = len(encoded)
+            frames = pacer.take(available, now_ns, self._fed - self._sent - available)
             if not frames:
                 self.waits = True
                 return

@@ -31,7 +31,7 @@ SPEECH_NICE = 10
 DSP_HUNG_AFTER_MS = 400
 
 #: What a worker may take beyond DRAIN_TIMEOUT_MS to say goodbye, before it is killed.
-KILL_AFTER_DRAIN_MS = 5_000
+KILL_AFTER_DRAIN_MS = 12_000
 
 #: Settings that say what children other than workers do, or how much was opened at the start.
 NEEDS_RESTART = (

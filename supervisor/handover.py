@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 #: Kind of a datagram that carries an accepted connection.
 CONNECTION = b"C"
+#: Kind of one whose connection nobody takes: it is to be answered, and refused.
+REFUSAL = b"R"
 
 DATAGRAM_BYTES_MAX = 1024
 _FDS_MAX = 4
@@ -33,10 +35,10 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, kind)
 
 
-def hand_over(to: socket.socket, fd: int) -> bool:
+def hand_over(to: socket.socket, fd: int, kind: bytes = CONNECTION) -> bool:
     """Send a connection and close our descriptor; False (and still ours) when there is no room."""
     try:
-        socket.send_fds(to, [CONNECTION], [fd])
+        socket.send_fds(to, [kind], [fd])
     except OSError:
         return False
     os.close(fd)

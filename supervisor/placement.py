@@ -19,11 +19,15 @@ _UNPLACEABLE_AFTER_NS = UNPLACEABLE_AFTER_MS * 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One place as a sender sees it: connections it has or will have, and whether it takes more."""
+    """One place as a sender sees it.
+
+    Connections it has or will have, whether it takes more, whether it can at least say no.
+    """
 
     place: int
     load: int
     takes: bool
+    answers: bool
 
 
 def candidates(board: Scoreboard, now_ns: int) -> Iterator[Candidate]:
@@ -31,13 +35,12 @@ def candidates(board: Scoreboard, now_ns: int) -> Iterator[Candidate]:
     for row in board.rows(WORKER):
         place = row.name.index
         load = row.get(Field.CONNECTIONS) + board.in_flight(place)
-        takes = (
-            row.get(Field.PHASE) == Phase.READY
-            and row.get(Field.ADMITS) == 1
-            and now_ns - row.get(Field.HEARTBEAT_NS) <= _UNPLACEABLE_AFTER_NS
-            and load < row.get(Field.CAPACITY)
-        )
-        yield Candidate(place, load, takes)
+        phase = row.get(Field.PHASE)
+        beats = now_ns - row.get(Field.HEARTBEAT_NS) <= _UNPLACEABLE_AFTER_NS
+        has_room = row.get(Field.ADMITS) == 1 and load < row.get(Field.CAPACITY)
+        takes = beats and has_room and phase == Phase.READY
+        answers = beats and phase in (Phase.READY, Phase.DRAINING)
+        yield Candidate(place, load, takes, answers)
 
 
 def choose(found: Iterable[Candidate], me: int) -> int | None:
@@ -46,3 +49,9 @@ def choose(found: Iterable[Candidate], me: int) -> int | None:
     if not open_places:
         return None
     return min(open_places, key=lambda c: (c.load, c.place != me, c.place)).place
+
+
+def choose_to_refuse(found: Iterable[Candidate]) -> int | None:
+    """The least loaded place that can tell a caller that everything is full; None: all silent."""
+    answering = [c for c in found if c.answers]
+    return min(answering, key=lambda c: (c.load, c.place)).place if answering else None

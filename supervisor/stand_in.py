@@ -5,9 +5,11 @@ same (the kernel does not know), and connections may be on their way to it. The 
 both sockets, takes what is in them and hands it to the worker with the least to do, as a worker
 would. It never reads a byte of a call.
 
-``unattended`` is the decision, from the board alone; ``StandIn`` does it. It watches the queues
-only while there is somebody to hand to: a connection that nobody can take waits where it is, and a
-readable socket that one does not read would keep the supervisor busy for nothing.
+When every worker is full, late or draining, the connection goes to one of them all the same, to be
+refused: an answer is worth more than a silent queue. ``unattended`` is the decision, from the board
+alone; ``StandIn`` does it. It watches the queues only while there is somebody to hand to: where no
+worker lives a connection waits, and a readable socket that one does not read would keep the
+supervisor busy for nothing.
 
 Every cell of the board has one writer, so what is taken from a hung worker's hand-over socket is
 booked in the supervisor's own column (``sent`` goes down), never in that worker's ``got``.
@@ -24,9 +26,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from supervisor.handover import CONNECTION, hand_over, receive
+from supervisor.handover import CONNECTION, REFUSAL, hand_over, receive
 from supervisor.kinds import WORKER
-from supervisor.placement import UNPLACEABLE_AFTER_MS, candidates, choose
+from supervisor.placement import (
+    UNPLACEABLE_AFTER_MS,
+    candidates,
+    choose,
+    choose_to_refuse,
+)
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
 from supervisor.spec import NOBODY
 
@@ -70,6 +77,14 @@ def _serves(row: Row, now_ns: int) -> bool:
         row.get(Field.PHASE) in (Phase.READY, Phase.DRAINING)
         and now_ns - row.get(Field.HEARTBEAT_NS) <= _UNPLACEABLE_AFTER_NS
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _To:
+    """Who gets a connection, and whether to be served or refused."""
+
+    place: int
+    kind: bytes
 
 
 class StandIn:
@@ -170,21 +185,26 @@ class StandIn:
         self._unreported += count
         return count
 
-    def _choose(self, now_ns: int) -> int | None:
-        return choose(candidates(self._board, now_ns), NOBODY)
+    def _choose(self, now_ns: int) -> _To | None:
+        found = list(candidates(self._board, now_ns))
+        place = choose(found, NOBODY)
+        if place is not None:
+            return _To(place, CONNECTION)
+        place = choose_to_refuse(found)
+        return None if place is None else _To(place, REFUSAL)
 
-    def _offer(self, to: int) -> None:
+    def _offer(self, to: _To) -> None:
         """Hand over the connection we hold; we go on holding it when there is no room."""
-        self._board.count_sent(self._board.places, to)
-        if hand_over(self._handovers[to][1], self._held):
+        self._board.count_sent(self._board.places, to.place)
+        if hand_over(self._handovers[to.place][1], self._held, to.kind):
             self._held = NOBODY
         else:
-            self._board.count_sent(self._board.places, to, -1)
+            self._board.count_sent(self._board.places, to.place, -1)
 
     def _take_back(self, place: int) -> int:
         """A connection from a place's hand-over socket; what else is in there is dropped."""
         while (datagram := receive(self._handovers[place][0])) is not None:
-            if datagram.body.startswith(CONNECTION):
+            if datagram.body in (CONNECTION, REFUSAL):
                 self._board.count_sent(self._board.places, place, -1)
                 if datagram.fd != NOBODY:
                     return datagram.fd

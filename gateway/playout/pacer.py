@@ -7,11 +7,11 @@ played. All of its rules follow from that one absolute number:
 * Sent audio is never more than the lead (``PLAYOUT_LEAD_MS``) ahead of the caller's ear. More would
   go on talking after a barge-in; none at all would let every late tick of ours be heard.
 * When the carrier has nothing left to play, one frame leaves at once, alone.
-* Otherwise a full message (``MESSAGE_MS_MAX``) goes as soon as the whole of it fits under the lead,
-  and less than that as soon as the carrier has no more than ``PLAYOUT_CUSHION_MS`` left to play. A
-  source in real time (one frame each 20 ms) therefore passes straight through, while a burst from
-  a synthesizer goes out as a few single frames and then 100 ms a message, at a fifth of the
-  messages.
+* Otherwise whatever there is goes out as one message of at most ``MESSAGE_MS_MAX`` as soon as the
+  whole of it fits under the lead; but if enough for a full message is on its way, it waits for
+  that while the carrier has more than ``PLAYOUT_CUSHION_MS`` left to play. A source in real time
+  (one frame each 20 ms) therefore passes straight through, while a burst from a synthesizer goes
+  out as a few single frames and then 100 ms a message, at a fifth of the messages.
 * ``end_ns`` advances by the audio that was sent and by nothing else. A tick that comes late finds
   more room and catches up; no delay is ever added to the schedule, and no frame is skipped.
 * If the carrier ran dry in the middle of an utterance, the caller heard a gap: it is counted, and
@@ -31,7 +31,6 @@ _CUSHION_NS = limits.PLAYOUT_CUSHION_MS * NS_PER_MS
 MESSAGE_FRAMES_MAX = limits.MESSAGE_MS_MAX // FRAME_MS
 #: Less is the drift between two clocks, not a silence that anyone hears.
 _GAP_NS_MIN = NS_PER_MS
-_MESSAGE_NS = limits.MESSAGE_MS_MAX * NS_PER_MS
 
 
 class Pacer:
@@ -72,10 +71,10 @@ class Pacer:
         """How long (ms) after ``next_due_ns`` the latest message went; the lead absorbs it."""
         return self._late_ns_max // NS_PER_MS
 
-    def take(self, available: int, now_ns: int) -> int:
+    def take(self, available: int, now_ns: int, coming: int = 0) -> int:
         """Decide how many of ``available`` frames go now, as one message; 0 = none yet.
 
-        They count as sent.
+        They count as sent. ``coming`` frames more are on their way.
         """
         if available <= 0:
             self.next_due_ns = None
@@ -89,8 +88,9 @@ class Pacer:
             self.end_ns = now_ns
         else:
             frames = available if available < MESSAGE_FRAMES_MAX else MESSAGE_FRAMES_MAX
-            full = frames == MESSAGE_FRAMES_MAX
-            wait_ns = ahead_ns - (_LEAD_NS - _MESSAGE_NS if full else _CUSHION_NS)
+            wait_ns = ahead_ns + frames * FRAME_NS - _LEAD_NS
+            if available < MESSAGE_FRAMES_MAX <= available + coming:
+                wait_ns = ahead_ns - _CUSHION_NS
             if wait_ns > 0:
                 self.next_due_ns = now_ns + wait_ns
                 return 0

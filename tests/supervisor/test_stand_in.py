@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.handover import hand_over, receive, send, socket_pair
+from supervisor.handover import CONNECTION, REFUSAL, hand_over, receive, send, socket_pair
 from supervisor.placement import UNPLACEABLE_AFTER_MS
 from supervisor.scoreboard import Field, Phase, RowName, Scoreboard
 from supervisor.sockets import open_listener
@@ -121,10 +121,11 @@ class Bench:
         for _ in range(10):
             self.turn()
 
-    def received(self, place: int) -> list[bytes]:
-        """Names of the connections that a place finds in its hand-over socket."""
+    def received(self, place: int, *kinds: bytes) -> list[bytes]:
+        """Names of the connections in a place's hand-over socket; by default none is a refusal."""
         names = []
         while (datagram := receive(self.handovers[place][0])) is not None:
+            assert datagram.body in (kinds or (CONNECTION,))
             with socket.socket(fileno=datagram.fd) as connection:
                 names.append(connection.recv(100))
         return names
@@ -181,7 +182,7 @@ def test_workers_that_serve_are_left_alone() -> None:
 def test_nobody_to_hand_to_leaves_everything_where_it_is_and_wakes_nobody() -> None:
     with bench() as world:
         place_is(world.board, 0, Phase.EXITED, listener=0)
-        place_is(world.board, 1, listener=1, capacity=0)
+        place_is(world.board, 1, Phase.STARTING, listener=1)
         world.call(0, b"waits")
         world.send_to(0, b"waits, too")
         world.run()
@@ -190,6 +191,20 @@ def test_nobody_to_hand_to_leaves_everything_where_it_is_and_wakes_nobody() -> N
         place_is(world.board, 1, listener=1, silent_ms=-10_000)
         world.run()
         assert sorted(world.received(1)) == [b"waits", b"waits, too"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "capacity"), [(Phase.READY, 0), (Phase.DRAINING, 1_000), (Phase.DRAINING, 0)]
+)
+def test_whom_nobody_takes_is_told_so_by_one_who_lives(phase: Phase, capacity: int) -> None:
+    with bench() as world:
+        place_is(world.board, 0, Phase.EXITED, listener=0)
+        place_is(world.board, 1, phase, listener=1, capacity=capacity)
+        world.call(0, b"in the queue")
+        world.send_to(0, b"on its way")
+        world.run()
+        assert sorted(world.received(1, REFUSAL)) == [b"in the queue", b"on its way"]
+        assert world.board.in_flight(0) == 0
 
 
 def test_burst_is_spread_evenly() -> None:
@@ -320,7 +335,7 @@ def test_no_connection_is_lost_or_doubled_and_the_books_are_right(
             world.send_to(place, name)
         world.run()
         in_flight = [world.board.in_flight(place) for place in range(PLACES)]
-        found = [world.received(place) for place in range(PLACES)]
+        found = [world.received(place, CONNECTION, REFUSAL) for place in range(PLACES)]
         assert in_flight == [len(received) for received in found]
         everybody = [*world.waiting(0), *world.waiting(1), *(n for names in found for n in names)]
         assert sorted(everybody) == sorted(names)

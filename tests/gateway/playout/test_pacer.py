@@ -22,10 +22,10 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 jitters_ns = st.integers(0, MESSAGE_NS)
 
 
-def serve(pacer: Pacer, available: int, now_ns: int) -> list[int]:
+def serve(pacer: Pacer, available: int, now_ns: int, coming: int = 0) -> list[int]:
     """Send all that is due; return the messages, each as its number of frames."""
     messages = []
-    while frames := pacer.take(available, now_ns):
+    while frames := pacer.take(available, now_ns, coming):
         assert 1 <= frames <= min(available, MESSAGE_FRAMES_MAX)
         available -= frames
         messages.append(frames)
@@ -145,17 +145,23 @@ def test_a_burst_leaves_as_one_frame_and_then_as_full_messages() -> None:
     assert pacer.late_ms_max == 0
 
 
-def test_less_than_a_full_message_waits_until_the_carrier_needs_it() -> None:
+def test_the_end_of_a_burst_is_not_held_back() -> None:
     pacer = Pacer()
-    assert serve(pacer, 9, START_NS) == [1, 5]
+    assert serve(pacer, 9, START_NS) == [1, 5, 3]
+    assert pacer.next_due_ns is None
+
+
+def test_less_waits_for_a_full_message_until_the_carrier_needs_it() -> None:
+    pacer = Pacer()
+    assert serve(pacer, 9, START_NS, coming=2) == [1, 5]
     now_ns = next_tick_ns(pacer)
     assert pacer.end_ns - now_ns == CUSHION_NS
-    assert serve(pacer, 3, now_ns) == [3]
+    assert serve(pacer, 3, now_ns, coming=2) == [3]
     assert pacer.next_due_ns is None
 
 
 @unhurried
-@given(st.lists(st.integers(0, CUSHION_NS), min_size=1, max_size=100))
+@given(st.lists(st.integers(0, LEAD_NS - FRAME_NS), min_size=1, max_size=100))
 def test_a_source_in_real_time_passes_straight_through(jitters: list[int]) -> None:
     """Frame n arrives 20 ms x n after the first, each with its own delay, in order."""
     pacer, now_ns = Pacer(), START_NS
@@ -165,18 +171,18 @@ def test_a_source_in_real_time_passes_straight_through(jitters: list[int]) -> No
 
 
 @unhurried
-@given(st.lists(st.integers(0, 4 * MESSAGE_NS), min_size=1, max_size=100))
-def test_frames_held_back_are_never_late(delays: list[int]) -> None:
+@given(st.lists(st.integers(0, 4 * MESSAGE_NS), min_size=1, max_size=100), st.integers(0, 9))
+def test_frames_held_back_are_never_late(delays: list[int], coming: int) -> None:
     """However uneven the source: who asks again when told to keeps the carrier playing."""
     pacer, now_ns, waiting = Pacer(), START_NS, 0
     for delay_ns in delays:
         arrival_ns = now_ns + delay_ns
         while waiting and (pacer.next_due_ns or arrival_ns) < arrival_ns:
             now_ns = next_tick_ns(pacer)
-            waiting -= sum(serve(pacer, waiting, now_ns))
+            waiting -= sum(serve(pacer, waiting, now_ns, coming))
             assert pacer.end_ns > now_ns
         now_ns, waiting = arrival_ns, waiting + 1
-        waiting -= sum(serve(pacer, waiting, now_ns))
+        waiting -= sum(serve(pacer, waiting, now_ns, coming))
 
 
 @unhurried
