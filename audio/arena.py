@@ -29,9 +29,8 @@ class Arena:
     def __init__(self, memory: shared_memory.SharedMemory, layout: Layout) -> None:
         self._memory = memory
         self.layout = layout
-        #: The whole segment as int64 and as float32, for those who touch single cells.
+        #: The whole segment as int64, for those who touch single cells.
         self.words: memoryview[int] = self.buffer.cast("q")
-        self.floats: memoryview[float] = self.buffer.cast("f")
 
     @classmethod
     def create(cls, slots: int, of: int = 1) -> Self:
@@ -87,7 +86,6 @@ class Arena:
     def close(self) -> None:
         """Unmap; every memoryview and array on the buffer must have been released."""
         self.words.release()
-        self.floats.release()
         self._memory.close()
 
     def _header(self) -> tuple[int, ...]:

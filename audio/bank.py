@@ -204,20 +204,20 @@ class Bank:
             meta[:, Meta.LENGTH] = PCM_FRAME_BYTES
             meta[:, Meta.TIMESTAMP_MS] = -1
             self.caller_pcm.meta[slot, frames & _MASK] = meta
-            # SYNC POINT (publish; observed by CallerReader.pop_heard): as in commit_caller.
+            # SYNC POINT (publish; observed by CallerResults.take_heard): as in commit_caller.
             done[slot] = first + drop
             dropped += drop
         return dropped
 
     def commit_caller(self, ready: Ready) -> None:
         """Publish the results of these caller frames and consume their input."""
-        # SYNC POINT (publish; observed by CallerReader.pop_heard and by the next Bank.ready):
+        # SYNC POINT (publish; observed by CallerResults.take_heard and the next caller_ready):
         # everything scattered before must be visible before ``done`` moves.
         self._caller[1][ready.slots] = ready.frame + 1
 
     def commit_assistant(self, ready: Ready) -> None:
         """Publish the results of these assistant frames and consume their input."""
-        # SYNC POINT (publish; observed by RingReader.pop): as above.
+        # SYNC POINT (publish; observed by Results.take): as above.
         self._assistant[1][ready.slots] = ready.frame + 1
 
     def last_verdict(self, ready: Ready) -> Floats:

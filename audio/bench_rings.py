@@ -32,7 +32,6 @@ class Heap:
     layout: Layout
     buffer: memoryview
     words: memoryview[int]
-    floats: memoryview[float]
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Rig:
         """n slots in ordinary memory: sharing it costs nothing, giving it back is simple."""
         layout = Layout(slots)
         view = memoryview(bytearray(layout.nbytes))
-        arena = cast("Arena", Heap(layout, view, view.cast("q"), view.cast("f")))
+        arena = cast("Arena", Heap(layout, view, view.cast("q")))
         writers = [RingWriter(arena, layout.caller_wire, n) for n in range(slots)]
         results = CallerResults(arena)
         for slot in range(slots):
