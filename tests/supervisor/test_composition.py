@@ -19,6 +19,7 @@ import pytest
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
 from supervisor.composition import (
+    KILL_AFTER_DRAIN_MS,
     NEEDS_RESTART,
     Reloader,
     Resources,
@@ -130,7 +131,8 @@ def test_each_worker_is_pinned_to_a_cpu_of_its_own_and_dsp_processes_to_the_rest
 def test_worker_is_given_its_drain_and_its_memory_limit() -> None:
     with opened(drain_timeout_ms=7_000, worker_rss_mb_max=300) as (settings, resources):
         spec = crew_of(settings, resources).spec(0, 0)
-        assert (spec.stop_timeout_ms, spec.rss_bytes_max) == (12_000, 300_000_000)
+        stop_ms = 7_000 + KILL_AFTER_DRAIN_MS
+        assert (spec.stop_timeout_ms, spec.rss_bytes_max) == (stop_ms, 300_000_000)
 
 
 def test_mains_take_what_they_are_given() -> None:
@@ -192,7 +194,7 @@ def test_reload_gives_workers_the_new_settings() -> None:
         spec = crew.spec(2, 1)
         given = spec.kwargs["settings"]
         assert isinstance(given, Settings)
-        assert (given.log_level, spec.stop_timeout_ms) == ("debug", 5_000)
+        assert (given.log_level, spec.stop_timeout_ms) == ("debug", KILL_AFTER_DRAIN_MS)
         assert (spec.name, spec.listener) == ("worker-2", 1)
 
 
