@@ -59,8 +59,8 @@ LAG_BEATS = 20  # 2 s of them
 LAG_MS_MAX = 30
 LAG_BEATS_LATE_MAX = 10  # of LAG_BEATS: one more, and their median is above LAG_MS_MAX
 DSP_LAG_MS_MAX = 15
-DSP_LAG_BEATS = 40  # 4 s: a percentile over 2 s that is high all the time, not after one hiccup
-DSP_LAG_BEATS_LATE_MAX = 30
+DSP_LAG_BEATS = 30  # 3 s: a percentile over 2 s that stays high, not after one hiccup
+DSP_LAG_BEATS_LATE_MAX = 20
 DESCRIPTORS_PERCENT_MAX = 90
 REOPEN_AFTER_MS = 5_000
 
