@@ -39,7 +39,7 @@ verify: setup test
 
 lock: ## after a change of dependencies; needs uv
 	uv pip compile pyproject.toml --extra local --extra dev --universal --generate-hashes \
-		--no-header --no-annotate -q -o requirements.lock
+		--no-header --no-annotate --no-strip-extras -q -o requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -7,10 +7,11 @@ transcripts, to the peer. The log's own redaction decides whether texts may appe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from gateway import clock
 from gateway.conversation.history import Role
+from gateway.conversation.timing import TurnTimes
 from gateway.ops.log import Log
 from gateway.ops.records import (
     CallEnded,
@@ -96,6 +97,22 @@ class Ledger:
         """The caller left a message."""
         self._to.log.info("message taken", fields_taken=sorted(message.fields))
         self._to.records.send(MessageTaken(self._call_id, clock.wall_ms(), dict(message.fields)))
+
+    def answered(self, times: TurnTimes) -> None:
+        """An answer began; this is how long the caller waited for it."""
+        self._to.log.info("answered", **asdict(times))
+
+    def barged_in(self, latency_ms: int) -> None:
+        """Playout stopped this long after the first voiced frame of the caller over it."""
+        self._to.log.info("barge-in", latency_ms=latency_ms)
+
+    def resumed(self) -> None:
+        """That was only a "mhm": the assistant goes on."""
+        self._to.log.info("assistant resumed")
+
+    def transfer(self, number: str) -> None:
+        """The caller is to be handed over to this number now; what cannot be is hung up."""
+        self._to.hang_up("transfer")
 
     def failed(self, stage: str, error: Exception) -> None:
         """A provider or responder failed; the call goes on."""

@@ -26,6 +26,7 @@ from gateway.conversation.endpointing import EndpointingPolicy, Verdict, decide
 from gateway.conversation.history import History, Role
 from gateway.conversation.language import ReplyLanguage
 from gateway.conversation.speech import SpeechDetector, SpeechResumed, SpeechStarted
+from gateway.conversation.timing import TurnTimes
 from gateway.conversation.turn import Action, Event, State, Turn
 from gateway.errors import ProviderError
 from gateway.limits import (
@@ -36,7 +37,7 @@ from gateway.limits import (
 )
 from gateway.player import Player
 from gateway.providers.base import SpeechToText, TextToSpeech
-from gateway.responders.base import Reply, Responder, Say, TakeMessage
+from gateway.responders.base import HangUp, Reply, Responder, Say, TakeMessage, Transfer
 
 _PRE_ROLL_BYTES = PRE_ROLL_MS // FRAME_MS * PCM_FRAME_BYTES
 _UTTERANCE_BYTES_MAX = UTTERANCE_MS_MAX // FRAME_MS * PCM_FRAME_BYTES
@@ -56,6 +57,22 @@ class Observer(Protocol):
 
     def message(self, message: TakeMessage) -> None:
         """The caller left a message."""
+        ...
+
+    def answered(self, times: TurnTimes) -> None:
+        """An answer began; this is how long the caller waited for it."""
+        ...
+
+    def barged_in(self, latency_ms: int) -> None:
+        """Playout stopped this long after the first voiced frame of the caller over it."""
+        ...
+
+    def resumed(self) -> None:
+        """That was only a "mhm": the assistant goes on."""
+        ...
+
+    def transfer(self, number: str) -> None:
+        """The caller is to be handed over to this number now."""
         ...
 
     def failed(self, stage: str, error: Exception) -> None:
@@ -95,6 +112,7 @@ class Pipeline:
         self._player = player
         self._observer = observer
         self._language = language
+        self._ear = speech.stt.listen()
         self._turn = Turn()
         self._detector = SpeechDetector()
         self._endpointing = EndpointingPolicy()
@@ -131,6 +149,7 @@ class Pipeline:
     def hear(self, pcm: bytes, probability: float, level: float) -> None:
         """One caller frame."""
         self._audio += pcm
+        self._ear.feed(pcm)
         dbfs = 20 * math.log10(level) if level > 0 else _SILENCE_DBFS
         change = self._detector.feed(probability, dbfs)
         if isinstance(change, SpeechStarted | SpeechResumed):
@@ -180,6 +199,7 @@ class Pipeline:
         if pending is not None:
             self._observer.message(pending)
         await self._responder.aclose()
+        await self._ear.aclose()
 
     # What the turn table asks for
 
@@ -204,7 +224,7 @@ class Pipeline:
         text = ""
         try:
             hint = self._language.transcription_hint
-            transcript = await self._speech.stt.transcribe(pcm, hint)
+            transcript = await self._ear.transcribe(pcm, hint)
             text = transcript.text.strip()
             if text:
                 self._language.heard(transcript.language, speech_ms)
@@ -224,6 +244,7 @@ class Pipeline:
 
     def _forget(self) -> None:
         self._audio.clear()
+        self._ear.forget()
 
     def _respond(self) -> None:
         self._speak(self._responder.answer(self._text, self._language.reply))
@@ -257,7 +278,9 @@ class Pipeline:
         heard_ms = self._player.cut(clock.now_ns())
         if total_ms:
             cut = self._history.interrupt(heard_ms, total_ms)
-            self._observer.interrupted(cut.heard_text if cut else "")
+            heard_text = cut.heard_text if cut else ""
+            self._responder.heard(heard_text)
+            self._observer.interrupted(heard_text)
 
     async def _run_reply(self, replies: AsyncGenerator[Reply, None]) -> None:
         audible = goodbye = False
@@ -266,10 +289,8 @@ class Pipeline:
                 async for reply in replies:
                     if isinstance(reply, Say):
                         audible |= await self._say(reply)
-                    elif isinstance(reply, TakeMessage):
-                        self._observer.message(reply)
                     else:
-                        goodbye = True
+                        goodbye |= self._pass_on(reply)
         except ProviderError as error:
             self._observer.failed("responder", error)
         self._text = ""  # the responder has it, heard or not
@@ -279,6 +300,14 @@ class Pipeline:
             self._player.end_utterance()
         else:
             self._on(Event.REPLY_SILENT)
+
+    def _pass_on(self, reply: TakeMessage | HangUp | Transfer) -> bool:
+        """Tell of what is no speech; whether the call ends with it."""
+        if isinstance(reply, TakeMessage):
+            self._observer.message(reply)
+        elif isinstance(reply, Transfer):
+            self._observer.transfer(reply.number)
+        return not isinstance(reply, TakeMessage)
 
     async def _say(self, say: Say) -> bool:
         """Speak; whether any of it became audible."""

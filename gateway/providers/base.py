@@ -15,8 +15,36 @@ class Transcript:
     language: str
 
 
+class Ear(Protocol):
+    """One call's speech-to-text: it hears every frame, and is asked for the text at a pause."""
+
+    def feed(self, pcm: bytes) -> None:
+        """Take the caller's next frame (16 kHz PCM16), speech or not, as it comes."""
+        ...
+
+    async def transcribe(self, pcm: bytes, language: str) -> Transcript:
+        """Text of the utterance so far, of which ``pcm`` is all audio; "" = decide the language.
+
+        May be cancelled because the caller goes on, and asked again with more audio. Raises
+        ProviderError.
+        """
+        ...
+
+    def forget(self) -> None:
+        """The utterance was answered or dropped: what is fed from now on belongs to the next."""
+        ...
+
+    async def aclose(self) -> None:
+        """The call is over."""
+        ...
+
+
 class SpeechToText(Protocol):
     """Turns one utterance into text."""
+
+    def listen(self) -> Ear:
+        """An ear for one call."""
+        ...
 
     async def transcribe(self, pcm: bytes, language: str) -> Transcript:
         """Transcribe 16 kHz PCM; ``language`` "" = decide. Raises ProviderError."""
@@ -25,6 +53,28 @@ class SpeechToText(Protocol):
     async def aclose(self) -> None:
         """Release connections."""
         ...
+
+
+class UtteranceEar:
+    """The ear of a provider that takes whole utterances: nothing is sent before a pause."""
+
+    __slots__ = ("_stt",)
+
+    def __init__(self, stt: SpeechToText) -> None:
+        self._stt = stt
+
+    def feed(self, pcm: bytes) -> None:
+        """The utterance comes as a whole."""
+
+    async def transcribe(self, pcm: bytes, language: str) -> Transcript:
+        """Send it."""
+        return await self._stt.transcribe(pcm, language)
+
+    def forget(self) -> None:
+        """Nothing is held."""
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
 
 
 class TextToSpeech(Protocol):

@@ -27,7 +27,7 @@ import orjson
 
 from audio.format import PCM_BYTES_PER_SAMPLE, PCM_RATE
 from gateway.errors import ConfigurationError, ProviderError
-from gateway.providers.base import Transcript
+from gateway.providers.base import Ear, Transcript, UtteranceEar
 
 TRANSCRIBE_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT_MS = 2_000
@@ -66,6 +66,10 @@ class OpenAISpeechToText:
         self._model = model
         self._timeout_ms = timeout_ms
         self._verbose = True
+
+    def listen(self) -> Ear:
+        """An ear for one call."""
+        return UtteranceEar(self)
 
     async def transcribe(self, pcm: bytes, language: str) -> Transcript:
         """Transcribe 16 kHz PCM; ``language`` "" = decide. Raises ``ProviderError``."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from audio.format import TTS_FRAME_BYTES
 from gateway import clock
 from gateway.errors import ProviderError
-from gateway.providers.base import Transcript
+from gateway.providers.base import Ear, Transcript, UtteranceEar
 
 
 class ScriptedSpeechToText:
@@ -20,6 +20,10 @@ class ScriptedSpeechToText:
         self._script = list(script)
         self._latency_ms = latency_ms
         self.heard: list[int] = []
+
+    def listen(self) -> Ear:
+        """An ear for one call."""
+        return UtteranceEar(self)
 
     async def transcribe(self, pcm: bytes, language: str) -> Transcript:
         """The next line; "" when the script is over."""

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.conversation.endpointing import Question
+
 
 @dataclass(frozen=True, slots=True)
 class Say:
@@ -27,7 +29,14 @@ class TakeMessage:
     fields: dict[str, str] = field(default_factory=dict)
 
 
-Reply = Say | HangUp | TakeMessage
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Hand the caller over to this number once everything said before was heard."""
+
+    number: str
+
+
+Reply = Say | HangUp | TakeMessage | Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,11 @@ class CallInfo:
 class Responder(Protocol):
     """One call's conversation. Methods may be slow; the caller of them cancels on barge-in."""
 
+    @property
+    def question(self) -> Question:
+        """What kind of answer is expected now, for the endpointing."""
+        ...
+
     def greet(self) -> AsyncGenerator[Reply, None]:
         """What to say when the call begins."""
         ...
@@ -57,6 +71,10 @@ class Responder(Protocol):
 
     def part(self, language: str) -> AsyncGenerator[Reply, None]:
         """The last words, when the call must end although nobody wants it to."""
+        ...
+
+    def heard(self, text: str) -> None:
+        """The caller cut the last reply short after hearing this much of it."""
         ...
 
     def pending(self) -> TakeMessage | None:

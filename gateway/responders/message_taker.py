@@ -60,6 +60,9 @@ class MessageTaker:
         self._language = normalise(language) or self._language
         yield self._say(self._sentence("parting"), {})
 
+    def heard(self, text: str) -> None:
+        """A question that was cut short counts as asked: the caller answers it."""
+
     def pending(self) -> TakeMessage | None:
         """What the caller said and was not yielded as a message; None when there is nothing."""
         fields = self._form.partial()

@@ -14,8 +14,10 @@ from audio.dsp_process import AudioPlane, DspLoop
 from audio.format import FRAME_NS, Encoding
 from gateway import clock
 from gateway.bridge import Bridge
+from gateway.conversation.endpointing import Question
 from gateway.conversation.history import Role
 from gateway.conversation.language import ReplyLanguage
+from gateway.conversation.timing import TurnTimes
 from gateway.conversation.turn import State
 from gateway.errors import ProviderError
 from gateway.pipeline import Pipeline, Speech
@@ -45,6 +47,18 @@ class Witness:
     def message(self, message: TakeMessage) -> None:
         self.told.append(("message", str(message.fields)))
 
+    def answered(self, times: TurnTimes) -> None:
+        self.told.append(("answered", str(times.response_ms)))
+
+    def barged_in(self, latency_ms: int) -> None:
+        self.told.append(("barged in", str(latency_ms)))
+
+    def resumed(self) -> None:
+        self.told.append(("resumed", ""))
+
+    def transfer(self, number: str) -> None:
+        self.told.append(("transfer", number))
+
     def failed(self, stage: str, error: Exception) -> None:
         self.told.append(("failed", stage))
 
@@ -57,6 +71,8 @@ class Witness:
 
 class Parrot:
     """Repeats what it is told; "bye" ends the call."""
+
+    question = Question.OPEN
 
     async def greet(self) -> AsyncGenerator[Reply, None]:
         yield Say("Hello. How can I help?", "en")
@@ -74,6 +90,9 @@ class Parrot:
 
     async def part(self, language: str) -> AsyncGenerator[Reply, None]:
         yield Say("We have to stop.", language)
+
+    def heard(self, text: str) -> None:
+        pass
 
     def pending(self) -> TakeMessage | None:
         return TakeMessage({"half": "way"})
