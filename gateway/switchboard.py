@@ -30,6 +30,7 @@ from gateway.ledger import Channels, Ledger
 from gateway.limits import BAD_MESSAGES_MAX, EARLY_EVENTS_MAX, RETRY_AFTER_S, START_TIMEOUT_MS
 from gateway.listener import Connection
 from gateway.mesh import Mesh
+from gateway.ops import live
 from gateway.ops.health import readiness
 from gateway.ops.log import RateLimited, get_logger
 from gateway.ops.records import RecordsSender
@@ -267,8 +268,10 @@ class Switchboard:
 
     def report(self) -> None:
         """Bring the board up to date."""
-        for session in self.registry.list():
+        sessions = self.registry.list()
+        for session in sessions:
             session.report()
+        self._tell_live(sessions)
         for peer in self._peers.values():
             if peer.wire is not None:
                 gaps, unknown = peer.wire_counts(peer.wire)
@@ -276,6 +279,19 @@ class Switchboard:
                 self._row.count("messages_unknown", unknown)
         self._row.count("rings_damaged", self._bridge.check())
         self._row.set(Field.CALLS, len(self.registry))
+
+    def _tell_live(self, sessions: list[Session]) -> None:
+        """Show the console which calls are live, and how loud they are."""
+        if not sessions:
+            return
+        meter, slots = self._bridge.meter, [session.slot for session in sessions]
+        caller_frames, assistant_frames = meter.waiting(slots)
+        self._row.raise_to("caller_ring_frames_max", caller_frames)
+        self._row.raise_to("assistant_ring_frames_max", assistant_frames)
+        levels = zip(sessions, meter.read(slots), strict=True)
+        calls = [live.CallSeen(session.call_id, *level) for session, level in levels]
+        for packet in live.seen(calls):
+            self._records.report(packet)
 
     @property
     def is_idle(self) -> bool:

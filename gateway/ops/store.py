@@ -5,6 +5,9 @@ order. A call's row is made by whichever of its records comes first; the earlies
 latest end hold. An end older than the latest start is that of an earlier part of a resumed call,
 so that call is still running.
 
+Which messages are done is kept in a table of its own, made when it is missing: an older release
+does not know it and is not disturbed by it.
+
 The file's mode is 0600. A batch is one transaction, on disk before ``write`` returns.
 """
 
@@ -64,6 +67,18 @@ CREATE TABLE messages (
 CREATE INDEX messages_by_sequence ON messages (sequence);
 """
 
+_DONE_TABLE = """CREATE TABLE IF NOT EXISTS messages_done (
+    call_id TEXT NOT NULL, sequence INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (call_id, sequence)
+) WITHOUT ROWID"""
+
+_MARK_DONE = """INSERT OR IGNORE INTO messages_done
+SELECT call_id, sequence, :at_ms FROM messages WHERE call_id = :call_id AND sequence = :sequence"""
+
+_MARK_OPEN = "DELETE FROM messages_done WHERE call_id = :call_id AND sequence = :sequence"
+
+_IS_MESSAGE = "SELECT 1 FROM messages WHERE call_id = :call_id AND sequence = :sequence"
+
 _SEEN = """INSERT INTO calls (call_id, first_sequence) VALUES (:call_id, :sequence)
 ON CONFLICT (call_id) DO UPDATE SET first_sequence = min(first_sequence, excluded.first_sequence)"""
 
@@ -106,8 +121,9 @@ UNION ALL SELECT call_id, sequence, at_ms, '', '', heard_text, ''
 FROM interruptions WHERE call_id IN recent
 ORDER BY sequence DESC LIMIT :turns"""
 
-_RECENT_MESSAGES = """SELECT messages.*, coalesce(calls.caller_number, '') AS caller_number
-FROM messages LEFT JOIN calls USING (call_id) ORDER BY sequence DESC LIMIT ?"""
+_RECENT_MESSAGES = """SELECT messages.*, coalesce(calls.caller_number, '') AS caller_number,
+messages_done.at_ms AS done_at_ms FROM messages LEFT JOIN calls USING (call_id)
+LEFT JOIN messages_done USING (call_id, sequence) ORDER BY messages.sequence DESC LIMIT ?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +157,17 @@ class StoredCall:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message a caller left."""
+    """A message a caller left; ``sequence`` as text, for it is longer than a number in JSON.
+
+    With ``call_id`` it names the message. ``done_at_ms`` is None while nobody has seen to it.
+    """
 
     call_id: str
+    sequence: str
     at_ms: int
     caller_number: str
     fields: Mapping[str, str]
+    done_at_ms: int | None
 
 
 class RecordsStore:
@@ -211,10 +232,24 @@ class RecordsStore:
         """The latest messages, newest first."""
         return [
             StoredMessage(
-                row["call_id"], row["at_ms"], row["caller_number"], orjson.loads(row["fields"])
+                call_id=row["call_id"],
+                sequence=str(row["sequence"]),
+                at_ms=row["at_ms"],
+                caller_number=row["caller_number"],
+                fields=orjson.loads(row["fields"]),
+                done_at_ms=row["done_at_ms"],
             )
             for row in self._db.execute(_RECENT_MESSAGES, (limit,))
         ]
+
+    def mark(self, call_id: str, sequence: int, done_at_ms: int | None) -> bool:
+        """Note that a message is done, or open again (None); False when there is none such."""
+        values = {"call_id": call_id, "sequence": sequence, "at_ms": done_at_ms}
+        with self._transaction():
+            if self._db.execute(_IS_MESSAGE, values).fetchone() is None:
+                return False
+            self._db.execute(_MARK_OPEN if done_at_ms is None else _MARK_DONE, values)
+        return True
 
     def close(self) -> None:
         """Close the database; what was written is on disk already."""
@@ -232,6 +267,7 @@ class RecordsStore:
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._db.execute(_DONE_TABLE)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
