@@ -120,7 +120,10 @@ function show(data, whole) {
   showLists(data.versions);
 }
 
+let obstacle = "the public port cannot be reached";
+
 function showHealth(health) {
+  obstacle = health.reasons.join(", ") || "the public port refused this page, or cannot be reached";
   const state = health.ready ? (health.degraded ? "starting" : "ready") : "bad";
   byId("health").dataset.state = state;
   setText(byId("health"), { ready: "Ready", starting: "Degraded", bad: "Cannot take calls" }[state]);
@@ -160,13 +163,17 @@ function showCalls({ calls, gone, levels }, whole) {
 function showCall(call) {
   const cells = live.get(call.call_id) ?? addCall(call.call_id);
   cells.startedMs = call.started_at_ms;
-  setText(cells.who, call.caller_number || shortId(call.call_id));
+  setText(cells.who, nameOf(call));
   setText(cells.about, [call.language, call.wire, call.responder].filter(Boolean).join(" · "));
   setText(cells.response, call.response_ms === null ? "–" : milliseconds(call.response_ms));
   cells.words.replaceChildren(...said(call));
 }
 
-const shortId = (id) => (id.length > 16 ? `${id.slice(0, 14)}…` : id);
+function nameOf({ caller_number: number, call_id: id }) {
+  if (number) return number;
+  if (id.startsWith("web-")) return "Softphone";
+  return id.length > 16 ? `${id.slice(0, 14)}…` : id;
+}
 
 function addCall(id) {
   const who = element("span", "", { class: "who" });
@@ -418,7 +425,7 @@ function pastCall(call) {
   const details = element("details", "");
   const summary = element("summary", "");
   summary.append(
-    element("span", call.caller_number || shortId(call.call_id), { class: "who", title: call.call_id }),
+    element("span", nameOf(call), { class: "who", title: call.call_id }),
     element("span", [call.language, call.wire, call.responder].filter(Boolean).join(" · "), { class: "about" }),
     element("span", `${call.turns.length} ${call.turns.length === 1 ? "turn" : "turns"}`),
     element("span", call.end_reason ?? ""),
@@ -475,5 +482,5 @@ const theme = localStorage.getItem(THEME);
 setTheme(THEMES.includes(theme) ? theme : "auto");
 window.addEventListener("hashchange", () => choose(true));
 choose(false);
-new Softphone({ root: byId("phone"), address });
+new Softphone({ root: byId("phone"), address, obstacle: () => obstacle });
 follow();

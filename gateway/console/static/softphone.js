@@ -54,9 +54,11 @@ class VoiceClock {
 
 export class Call {
   // tell(event): what a panel shows. Events are {ready}, {caption}, {levels}, {answer}, {over}.
-  constructor({ url, token, language, tell }) {
+  // obstacle(): why a call may not be taken just now; a browser is not told why it was refused.
+  constructor({ url, token, language, tell, obstacle }) {
     this.url = url;
     this.token = token;
+    this.obstacle = obstacle;
     this.language = language;
     this.tell = tell;
     this.id = `web-${crypto.randomUUID()}`;
@@ -96,7 +98,7 @@ export class Call {
   }
 
   reasonOf(code, reason) {
-    if (!this.isReady) return `The gateway did not take the call${reason ? `: ${reason}` : ""}.`;
+    if (!this.isReady) return `The gateway did not take the call: ${reason || this.obstacle()}.`;
     return code === 1000 ? "The call has ended." : `The call was cut${reason ? `: ${reason}` : ""}.`;
   }
 
@@ -185,9 +187,10 @@ export class Call {
 
 // The panel.
 export class Softphone {
-  constructor({ root, address }) {
+  constructor({ root, address, obstacle }) {
     this.root = root;
     this.address = address;
+    this.obstacle = obstacle;
     this.call = null;
     this.answers = [];
     this.part = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -219,7 +222,8 @@ export class Softphone {
     try {
       const { url, token } = await this.address();
       const language = this.root.querySelector("select").value;
-      this.call = new Call({ url, token, language, tell: (event) => this.told(event) });
+      const tell = (event) => this.told(event);
+      this.call = new Call({ url, token, language, tell, obstacle: this.obstacle });
       await this.call.start();
     } catch (error) {
       this.call?.end("");
@@ -252,7 +256,7 @@ export class Softphone {
     }
     const { sent, received, clears, dropped } = this.root.dataset;
     this.part("details").textContent =
-      `${sent} frames sent, ${received} received, ${clears} interruptions, ${dropped} dropped`;
+      `Frames: ${sent} sent, ${received} received, ${dropped} dropped. Interruptions: ${clears}.`;
   }
 
   finish(reason) {
