@@ -36,7 +36,7 @@ class Rings:
     def waiting(self, word: SlotWord, slot: int, frames: int) -> None:
         self.arena.words[self.arena.layout.word_index(word, slot)] += frames
 
-    def _array(self, kind: type, width: int, at: int) -> np.ndarray:  # type: ignore[type-arg]
+    def _array(self, kind: type, width: int, at: int) -> np.ndarray:
         slots = self.arena.layout.slots
         return np.ndarray((slots, CELLS, width), kind, self.arena.buffer, at)
 

@@ -4,6 +4,7 @@
 const FRAME_MS = 20;
 const QUIET_DBFS = -50;
 const ABOVE_NOISE_DB = 12;
+const STILL_SPEAKS_MS = 200;
 const ANSWERS_KEPT = 50;
 const WAITING_BYTES_MAX = 64 * 1024;
 const CAPTIONS_MAX = 100;
@@ -44,9 +45,11 @@ class VoiceClock {
     if (dbfs > Math.max(QUIET_DBFS, this.noise + ABOVE_NOISE_DB)) this.lastMs = performance.now();
   }
 
-  // How long ago the voice ended; asked once for each time it was there.
+  // How long ago the voice ended; told once for each time it was there, and not while it is.
   take() {
-    const waited = this.lastMs === null ? null : performance.now() - this.lastMs;
+    if (this.lastMs === null) return null;
+    const waited = performance.now() - this.lastMs;
+    if (waited < STILL_SPEAKS_MS) return null;
     this.lastMs = null;
     return waited;
   }
