@@ -62,6 +62,10 @@ class Watcher(Protocol):
         """A record came."""
         ...
 
+    def stored(self) -> None:
+        """The database has something new."""
+        ...
+
     def reported(self, worker: int, report: live.Report) -> None:
         """A report of live calls came."""
         ...
@@ -189,6 +193,7 @@ class Recorder:
             return False
         for _ in batch:
             self._pending.popleft()
+        self._watcher.stored()
         return True
 
     async def _import_spools(self) -> None:
@@ -199,6 +204,7 @@ class Recorder:
             return
         if imported:
             log.info("spooled records imported", records=imported)
+            self._watcher.stored()
         if bad:
             self._refuse(bad, "a bad line in a spool file")
 

@@ -156,7 +156,7 @@ class Pages:
             return PlainTextResponse(f"{error}\n", 503)
         if not found:
             return PlainTextResponse("There is no such message.\n", 404)
-        self._view.versions["messages"] += 1
+        self._view.stored()
         return _json({"done_at_ms": at_ms})
 
     async def _facts(self) -> dict[str, object]:

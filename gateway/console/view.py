@@ -6,24 +6,24 @@ from gateway import clock
 from gateway.console.latency import LatencyHour
 from gateway.console.live import LiveCalls
 from gateway.ops.live import CallAnswered, Report
-from gateway.ops.records import CallEnded, Event, MessageTaken
+from gateway.ops.records import Event
 
 
 class View:
-    """The recorder's watcher. ``versions`` tell a page when to ask for a list again."""
+    """The recorder's watcher. ``version`` tells a page when to ask for the lists again."""
 
     def __init__(self) -> None:
         self.live = LiveCalls()
         self.latency = LatencyHour()
-        self.versions = {"calls": 0, "messages": 0}
+        self.version = 0
 
     def happened(self, worker: int, event: Event) -> None:
         """A record came."""
         self.live.happened(worker, event, clock.now_ns())
-        if isinstance(event, MessageTaken):
-            self.versions["messages"] += 1
-        elif isinstance(event, CallEnded):
-            self.versions["calls"] += 1
+
+    def stored(self) -> None:
+        """The database has something new."""
+        self.version += 1
 
     def reported(self, worker: int, report: Report) -> None:
         """A report of live calls came."""
@@ -35,7 +35,7 @@ class View:
         """For the page, beside the calls themselves."""
         now_ms = clock.wall_ms()
         return {
-            "versions": self.versions,
+            "version": self.version,
             "latency": self.latency.minutes(now_ms),
             "hour": self.latency.overall(now_ms),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 import json
 import threading
 import wave
@@ -12,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 FRAME_S = 0.02
+APART_S = 0.2
 FRAME_BYTES = 640
 SILENCE_FRAMES = 100
 
@@ -50,18 +52,22 @@ def callers(url: str, count: int, clips: list[Path]) -> Iterator[None]:
 
 
 async def _call(url: str, n: int, sound: list[bytes], over: threading.Event) -> None:
-    while not over.is_set():
-        try:
-            async with connect(url) as socket:
+    """Call until told to stop: again when hung up on, or when a busy machine takes no call."""
+    for attempt in itertools.count():
+        with contextlib.suppress(InvalidStatus, ConnectionClosed):
+            async with connect(url) as socket:  # all at once, while the door is open
+                await asyncio.sleep(n * APART_S)
                 parameters = {"from": f"+1555010{n:02}", "to": "+15550199"}
-                init = {"type": "init", "callId": f"call-{n}", "languageHint": "en"}
+                init = {"type": "init", "callId": f"call-{n}-{attempt}", "languageHint": "en"}
                 await socket.send(json.dumps({**init, "parameters": parameters}))
                 listening = asyncio.create_task(_listen(socket))
-                await _speak(socket, sound, over)
-                listening.cancel()
-                return
-        except InvalidStatus:  # a busy machine takes no call for the moment
-            await asyncio.sleep(1)
+                try:
+                    await _speak(socket, sound, over)
+                finally:
+                    listening.cancel()
+        if over.is_set():
+            return
+        await asyncio.sleep(1)
 
 
 async def _speak(socket: ClientConnection, sound: list[bytes], over: threading.Event) -> None:
@@ -77,7 +83,8 @@ async def _speak(socket: ClientConnection, sound: list[bytes], over: threading.E
 
 
 async def _listen(socket: ClientConnection) -> None:
-    async for text in socket:
-        message = json.loads(text)
-        if message["type"] == "mark":
-            await socket.send(json.dumps(message))
+    with contextlib.suppress(ConnectionClosed):
+        async for text in socket:
+            message = json.loads(text)
+            if message["type"] == "mark":
+                await socket.send(json.dumps(message))

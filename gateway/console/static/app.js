@@ -5,6 +5,7 @@ import { Softphone } from "/softphone.js";
 
 const RETRY_MS = 2000;
 const LIST_LIMIT = 100;
+const LISTS_EVERY_MS = 3000;
 const LIVE_ROWS_MAX = 400;
 const MINUTE_MS = 60_000;
 const MINUTES = 60;
@@ -117,7 +118,7 @@ function show(data, whole) {
   showFigures(data);
   showChart(data.latency);
   setList("children", data.children, childRow);
-  showLists(data.versions);
+  showLists(data.version);
 }
 
 let obstacle = "the public port cannot be reached";
@@ -334,17 +335,19 @@ function childRow(child) {
 // Messages and past calls: asked for when they have changed and are looked at.
 
 const seen = { calls: null, messages: null };
-let versions = {};
+const asked = { calls: 0, messages: 0 };
+let version = null;
 
 function showLists(now) {
-  versions = now;
+  version = now;
   refresh("messages", showMessages);
   if (!byId("view-calls").hidden) refresh("calls", showPastCalls);
 }
 
 async function refresh(name, draw) {
-  if (seen[name] === versions[name]) return;
-  seen[name] = versions[name];
+  if (seen[name] === version || (seen[name] !== null && Date.now() - asked[name] < LISTS_EVERY_MS)) return;
+  seen[name] = version;
+  asked[name] = Date.now();
   const empty = byId(`${name}-empty`);
   try {
     const answer = await ask(`/api/${name}?limit=${LIST_LIMIT}`);

@@ -187,5 +187,6 @@ def test_reports_are_shown_and_not_stored(setup: Setup) -> None:
     asyncio.run(run())
     assert setup.stored() == [0]
     (call,) = setup.view.live
+    assert setup.view.version == 1
     assert (call.call_id, call.text, call.state, call.caller_dbfs) == ("CA1", "text", "caller", -20)
     assert setup.board.row("console", 0).counter("messages_invalid") == 1
