@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from audio.arena import Arena
 from audio.layout import CELLS, VERDICT_VALUES, SlotWord, Verdict
 
-#: Frames looked at, the newest ones; every fourth sample of the assistant's.
+#: Frames looked at, the newest ones; and how many samples of each of the assistant's: two cache
+#: lines, for reading whole frames of hundreds of calls would keep the calls waiting.
 FRAMES = 4
-STRIDE = 4
+SAMPLES = 64
 FLOOR_DBFS = -90
 SPEECH_PROBABILITY = 0.5
 
@@ -66,7 +67,7 @@ class Meter:
         loud = np.where(fresh, verdict[:, :, Verdict.LEVEL], 0).max(axis=1, initial=0)
         voiced = fresh & (verdict[:, :, Verdict.PROBABILITY] > SPEECH_PROBABILITY)
         cells, fresh = self._newest(1, self._assistant[1], at)
-        samples = self._pcm[:, :, ::STRIDE][at[:, None], cells] / np.float32(_FULL_SCALE)
+        samples = self._pcm[:, :, :SAMPLES][at[:, None], cells] / np.float32(_FULL_SCALE)
         power = np.where(fresh, np.square(samples).mean(axis=2), 0).max(axis=1, initial=0)
         columns: list[NDArray[Any]] = [_dbfs(loud), _dbfs(np.sqrt(power))]
         columns += [np.any(voiced, axis=1), np.any(fresh, axis=1)]

@@ -478,7 +478,7 @@ byId("theme").onclick = () => {
 
 async function address() {
   const { scheme, port, token } = await (await ask("/api/softphone")).json();
-  return { url: `${scheme}://${location.hostname}:${port}/`, token };
+  return { url: `${scheme}://${location.hostname}:${port}/plain`, token };
 }
 
 const theme = localStorage.getItem(THEME);

@@ -90,11 +90,10 @@ export class Call {
   }
 
   connect() {
-    this.socket = new WebSocket(this.url);
+    // A page cannot set headers of a WebSocket: the token travels as a subprotocol beside ours.
+    this.socket = new WebSocket(this.url, this.token ? ["plain", `bearer.${this.token}`] : []);
     this.socket.onopen = () => {
-      const init = { type: "init", callId: this.id, languageHint: this.language };
-      if (this.token) init.token = this.token;
-      this.send(init);
+      this.send({ type: "init", callId: this.id, languageHint: this.language });
     };
     this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
     this.socket.onclose = ({ code, reason }) => this.end(this.reasonOf(code, reason));

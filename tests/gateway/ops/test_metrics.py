@@ -24,7 +24,7 @@ LIVENESS = {
 }
 USAGE = {100: Usage(rss_bytes=5_000, pss_bytes=3_000, descriptors=12)}
 USAGES = {f"voice_gateway_process_{name}" for name in ("pss_bytes", "rss_bytes", "descriptors")}
-FAMILIES = {name.partition("/")[0] for name in HISTOGRAMS}
+HISTOGRAM_FAMILIES = {name.partition("/")[0] for name in HISTOGRAMS}
 
 
 def value(board: Scoreboard, sample: str, kind: str, index: int) -> float:
@@ -48,7 +48,7 @@ def test_both_formats_are_accepted_and_hold_every_cell() -> None:
     assert text_type.startswith("text/plain")
     assert open_type.startswith("application/openmetrics-text")
     families = list(parse_text(text.decode()))
-    assert len(families) == len(COUNTERS) + len(LIVENESS) + len(USAGES) + len(FAMILIES)
+    assert len(families) == len(COUNTERS) + len(LIVENESS) + len(USAGES) + len(HISTOGRAM_FAMILIES)
     cells = [f for f in families if f.name not in USAGES and f.type != "histogram"]
     assert {len(family.samples) for family in cells} == {len(NAMES)}
     parsed = openmetrics.text_string_to_metric_families(open_text.decode())  # type: ignore[no-untyped-call]
