@@ -7,7 +7,7 @@ under our hands costs a wrong bar on a meter for a second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from audio.layout import CELLS, VERDICT_VALUES, SlotWord, Verdict
 #: lines, for reading whole frames of hundreds of calls would keep the calls waiting.
 FRAMES = 4
 SAMPLES = 64
+#: Slots looked at together: arrays that the allocator keeps, instead of new pages each time.
+SLOTS_MAX = 64
 FLOOR_DBFS = -90
 SPEECH_PROBABILITY = 0.5
 
@@ -61,7 +63,10 @@ class Meter:
 
     def read(self, slots: Sequence[int]) -> list[Levels]:
         """The levels of these slots, in their order."""
-        at = np.array(slots, np.int64)
+        parts = (slots[n : n + SLOTS_MAX] for n in range(0, len(slots), SLOTS_MAX))
+        return [levels for part in parts for levels in self._read(np.array(part, np.int64))]
+
+    def _read(self, at: Ints) -> Iterator[Levels]:
         cells, fresh = self._newest(0, self._caller[1], at)
         verdict = self._verdict[at[:, None], cells]
         loud = np.where(fresh, verdict[:, :, Verdict.LEVEL], 0).max(axis=1, initial=0)
@@ -71,7 +76,7 @@ class Meter:
         power = np.where(fresh, np.square(samples).mean(axis=2), 0).max(axis=1, initial=0)
         columns: list[NDArray[Any]] = [_dbfs(loud), _dbfs(np.sqrt(power))]
         columns += [np.any(voiced, axis=1), np.any(fresh, axis=1)]
-        return [Levels(*found) for found in zip(*map(_list, columns), strict=True)]
+        return map(Levels._make, zip(*map(_list, columns), strict=True))
 
     def waiting(self, slots: Sequence[int]) -> tuple[int, int]:
         """The most frames that wait for the DSP process in one ring: caller's, assistant's."""

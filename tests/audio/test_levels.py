@@ -9,7 +9,7 @@ import pytest
 
 from audio.arena import Arena
 from audio.layout import CELLS, VERDICT_VALUES, SlotWord, Verdict
-from audio.levels import FLOOR_DBFS, FRAMES, Levels, Meter
+from audio.levels import FLOOR_DBFS, FRAMES, SLOTS_MAX, Levels, Meter
 
 SILENT = Levels(FLOOR_DBFS, FLOOR_DBFS, caller_speaks=False, assistant_speaks=False)
 
@@ -82,6 +82,15 @@ def test_how_much_waits_in_the_deepest_ring(rings: Rings) -> None:
     rings.waiting(SlotWord.ASSISTANT_HEAD, 2, 5)
     assert rings.meter.waiting([0, 1, 2]) == (7, 5)
     assert rings.meter.waiting([0]) == (3, 0)
+
+
+def test_more_slots_than_are_looked_at_together(make_arena: Callable[[int], Arena]) -> None:
+    slots = 2 * SLOTS_MAX + 3
+    rings = Rings(make_arena(slots))
+    rings.caller(slots - 1, level=0.1, probability=0.1)
+    found = rings.meter.read(range(slots))
+    assert found == [SILENT] * (slots - 1) + [SILENT._replace(caller_dbfs=-20)]
+    rings.meter.close()
 
 
 def test_nobody_to_look_at(rings: Rings) -> None:
