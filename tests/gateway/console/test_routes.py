@@ -36,13 +36,14 @@ Ask = Callable[..., Answer]
 
 @pytest.fixture
 def board() -> Scoreboard:
-    """Everybody ready."""
+    """Everybody ready, and not silent for as long as a slow machine may need."""
     board = Scoreboard(NAMES, 1)
     for row in board.rows():
         row.take(pid=1, now_ns=clock.now_ns())
         row.set(Field.CAPACITY, 512)
         row.set(Field.ADMITS, 1)
         row.ready()
+        row.beat(clock.now_ns() + 60_000 * clock.NS_PER_MS)
     return board
 
 
