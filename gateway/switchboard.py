@@ -184,7 +184,7 @@ class Switchboard:
         loop = asyncio.get_running_loop()
         peer.start_timer = loop.call_later(START_TIMEOUT_MS / 1000, self._start_is_late, peer)
         self._row.count("connections")
-        log.info("connection opened", peer=connection.peer_host)
+        log.debug("connection opened", peer=connection.peer_host)
         return peer.receive
 
     def closed(self, connection: Connection) -> None:
@@ -196,7 +196,7 @@ class Switchboard:
             peer.start_timer.cancel()
         for stream_id in tuple(peer.sessions):
             self._end(stream_id, "disconnected")
-        log.info("connection closed", peer=connection.peer_host)
+        log.debug("connection closed", peer=connection.peer_host)
 
     # The peers' side
 

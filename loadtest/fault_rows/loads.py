@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import psutil
 
+from loadtest.fault_rows.bare import bare_server
 from loadtest.fault_rows.bench import Bench, Row
 from loadtest.fault_rows.checks import (
     Check,
@@ -21,6 +22,7 @@ from loadtest.fault_rows.checks import (
     none_cut,
     none_lost,
     none_refused,
+    setup_p99_ms,
     slowest_setup,
 )
 from loadtest.fault_rows.gateway import Gateway, knock, until
@@ -65,8 +67,10 @@ def starve(bench: Bench) -> Sequence[Check]:
 
 
 def burst(bench: Bench) -> Sequence[Check]:
-    """Four times the calls connect in the same moment."""
+    """Four times the calls connect in the same moment; before that, to a bare server."""
     bench = replace(bench, calls=4 * bench.calls)
+    with bare_server(bench.workers) as bare:
+        floor_ms = setup_p99_ms(bench.at_once(bare, 1).results())
     with bench.gateway() as gateway:
         traffic = bench.at_once(gateway, 3)
         traffic.wait(2)
@@ -75,7 +79,7 @@ def burst(bench: Bench) -> Sequence[Check]:
         stopped = gateway.stop()
     return [
         evenly_placed(held.values(), bench.workers, PLACED_RATIO_MAX),
-        slowest_setup(calls, HANDSHAKE_MS_MAX),
+        slowest_setup(calls, HANDSHAKE_MS_MAX, floor_ms),
         none_refused(calls),
         none_cut(calls),
         stopped,

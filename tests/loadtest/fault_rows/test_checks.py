@@ -153,9 +153,9 @@ def test_new_calls_do_not_wait_for_a_hung_worker() -> None:
 
 def test_the_slowest_handshakes() -> None:
     calls = [*[call(setup_ms=10.0)] * 98, *[call(setup_ms=400.0)] * 2, refused()]
-    assert slowest_setup(calls, 400).holds
-    assert not slowest_setup(calls, 399).holds
-    assert not slowest_setup([refused()], 1e9).holds
+    assert slowest_setup(calls, 400, 100).holds
+    assert not slowest_setup(calls, 399, 100).holds
+    assert not slowest_setup([refused()], 1e9, 100).holds
 
 
 def test_even_placement() -> None:
