@@ -311,6 +311,7 @@ class Switchboard:
         if origin is not None and origin not in settings.allowed_origins:
             return HttpResponse(403, b"this origin is not allowed\n")
         if self.draining or not self._bridge.slots_free:
+            self._row.count("refusals/draining" if self.draining else "refusals/full")
             return no_room()
         return None
 
@@ -327,6 +328,7 @@ class Switchboard:
         ids = _claims_of(started.stream_id, started.call_id)
         if not await self._mesh.take_all(ids):
             del peer.starting[started.stream_id]
+            self._row.count("refusals/already_live")
             self._warn("call refused", reason="it is already live")
             peer.connection.close(POLICY, "this call is already live")
             return
@@ -363,6 +365,7 @@ class Switchboard:
             session = self._make_session(peer, wire, started)
         except CapacityError:
             self._row.count("calls_refused")
+            self._row.count("refusals/full")
             self._warn("call refused", reason="no slot is free")
             peer.connection.close(TRY_LATER, "no slot is free")
             return
