@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import psutil
@@ -28,11 +28,11 @@ from loadtest.fault_rows.checks import (
 from loadtest.fault_rows.gateway import Gateway, knock, until
 from loadtest.host import TreeMeter
 
-#: Busy processes a core when the machine is starved.
-BUSY_PER_CORE = 2
-STARVED_SECONDS = 10.0
-#: The gateway looks at the last two seconds before it closes the door.
-NOTICED_SECONDS = 3.0
+#: Busy processes a core, step by step, until the gateway is late.
+BUSY_PER_CORE = (2, 4, 8, 16, 32)
+#: The gateway looks at the last two or three seconds before it closes the door.
+STEP_SECONDS = 4.0
+REFUSED_SECONDS = 3.0
 RECOVERED_SECONDS = 15.0
 PLACED_RATIO_MAX = 1.05
 HANDSHAKE_MS_MAX = 150
@@ -41,21 +41,24 @@ PSS_BYTES_PER_CALL_MAX = 1000
 
 
 def starve(bench: Bench) -> Sequence[Check]:
-    """Twice the calls, and many busy processes beside them."""
+    """Twice the calls, and more and more busy processes beside them until new ones are refused."""
     bench = replace(bench, calls=2 * bench.calls)
     with bench.gateway() as gateway:
-        steady = bench.steady(gateway, STARVED_SECONDS + 5)
+        steady = bench.steady(gateway, STEP_SECONDS * len(BUSY_PER_CORE) + REFUSED_SECONDS + 4)
         steady.wait(2)
         before = knock(gateway.port)
-        with busy_processes():
-            time.sleep(NOTICED_SECONDS)
-            answers = Counter(knock_for(gateway, STARVED_SECONDS - NOTICED_SECONDS))
-        calls = steady.results()
+        with ExitStack() as busy:
+            count = crowd_out(gateway, busy)
+            answers = Counter(knock_for(gateway, REFUSED_SECONDS))
         recovered = until(lambda: knock(gateway.port) == "101", RECOVERED_SECONDS)
+        calls = steady.results()
+        reasons = gateway.told_apart("refusals_total", "reason")
         stopped = gateway.stop()
     asked = sum(answers.values())
     others = {name: count for name, count in answers.items() if name != "503"}
-    text = f"{answers['503']} of {asked} new ones refused" + (f" ({others})" if others else "")
+    text = f"with {count} busy processes {answers['503']} of {asked} new ones refused"
+    text += f" ({', '.join(reasons)})" if reasons else ""
+    text += f" (others: {others})" if others else ""
     text += "" if before == "101" else f", but {before} before the machine was starved"
     return [
         none_cut(calls),
@@ -64,6 +67,18 @@ def starve(bench: Bench) -> Sequence[Check]:
         Check("let in again" if recovered else "never let in again", recovered),
         stopped,
     ]
+
+
+def crowd_out(gateway: Gateway, busy: ExitStack) -> int:
+    """Add busy processes until a new call is refused or there are enough; how many there are."""
+    cores = len(os.sched_getaffinity(0))
+    running = 0
+    for wanted in (cores * n for n in BUSY_PER_CORE):
+        busy.enter_context(busy_processes(wanted - running))
+        running = wanted
+        if "503" in knock_for(gateway, STEP_SECONDS):
+            break
+    return running
 
 
 def burst(bench: Bench) -> Sequence[Check]:
@@ -114,14 +129,16 @@ def churn(bench: Bench) -> Sequence[Check]:
 
 
 @contextmanager
-def busy_processes() -> Iterator[None]:
-    """As many processes that only compute as starve this machine."""
-    count = BUSY_PER_CORE * len(os.sched_getaffinity(0))
+def busy_processes(count: int) -> Iterator[None]:
+    """So many processes that only compute, each in a session of its own.
+
+    Linux may share the processor out by sessions (autogroups): all in one would be as one.
+    """
     if shutil.which("stress-ng"):
-        commands = [["stress-ng", "--quiet", "--cpu", str(count)]]
+        commands = [["stress-ng", "--quiet", "--cpu", "1"]] * count
     else:
         commands = [[sys.executable, "-c", "while True: pass"]] * count
-    started = [subprocess.Popen(command) for command in commands]
+    started = [subprocess.Popen(command, start_new_session=True) for command in commands]
     try:
         yield
     finally:
@@ -157,8 +174,8 @@ def descriptors(gateway: Gateway) -> int:
 ROWS = (
     Row(
         "starve",
-        "CPU starved beside twice the calls",
-        "calls in progress lose 0 frames, new ones refused",
+        "CPU starved beside twice the calls: busy processes added until the gateway is late",
+        "calls in progress lose 0 frames, new ones refused (503, Retry-After), let in again",
         starve,
     ),
     Row(
