@@ -59,17 +59,18 @@ def none_cut(calls: Sequence[CallResult]) -> Check:
     return Check(f"{len(cut)} of {len(calls)} calls cut{reasons}", not cut)
 
 
-def none_refused(calls: Sequence[CallResult], what: str = "connects") -> Check:
+def none_refused(calls: Sequence[CallResult], what: str = "connects", fault_ns: int = 0) -> Check:
     """Every call could be set up.
 
-    A gateway that is late refuses calls by HTTP 503: on a machine that is busy with other things
-    that says nothing of the fault.
+    On a machine that is busy with other things two failures say nothing of the fault: a gateway
+    that is late refuses calls by HTTP 503, and a handshake that was under way at the time of the
+    fault may have been in the hands of the process that died.
     """
     refused = refused_calls(calls)
     reasons = f" ({_reasons(refused)})" if refused else ""
     text = f"{len(refused)} of {len(calls)} {what} failed{reasons}"
-    late = bool(refused) and all(map(_refused_for_lateness, refused))
-    return Check(text, not refused, timed=late)
+    late = [_refused_for_lateness(call) or call.connect_ns < fault_ns for call in refused]
+    return Check(text, not refused, timed=bool(late) and all(late))
 
 
 def none_lost(calls: Sequence[CallResult], whose: str = "") -> Check:
@@ -83,7 +84,7 @@ def none_lost(calls: Sequence[CallResult], whose: str = "") -> Check:
 def only_those_on(ports: Collection[int], calls: Sequence[CallResult], fault_ns: int) -> Check:
     """A worker's death ends the calls on it and no other.
 
-    ``ports`` are the callers' ends of the connections that it held just before.
+    ``ports`` are the callers' ends of the connections that it held when it stopped.
     """
     theirs, others = shared_out(ports, calls, fault_ns)
     ended = cut_calls(theirs)
@@ -96,8 +97,12 @@ def only_those_on(ports: Collection[int], calls: Sequence[CallResult], fault_ns:
 def shared_out(
     ports: Collection[int], calls: Sequence[CallResult], fault_ns: int
 ) -> tuple[list[CallResult], list[CallResult]]:
-    """The calls with those ports at the time of the fault, and all others."""
-    on_it = {id(call) for call in up_at(calls, fault_ns) if call.local_port in ports}
+    """The calls with those ports that had begun before the fault and not ended, and all others."""
+    on_it = {
+        id(call)
+        for call in calls
+        if call.local_port in ports and call.connect_ns <= fault_ns < call.closed_ns
+    }
     theirs = [call for call in calls if id(call) in on_it]
     return theirs, [call for call in calls if id(call) not in on_it]
 

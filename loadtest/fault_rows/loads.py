@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -28,8 +27,8 @@ from loadtest.fault_rows.checks import (
 from loadtest.fault_rows.gateway import Gateway, knock, until
 from loadtest.host import TreeMeter
 
-#: Busy processes a core, step by step, until the gateway is late.
-BUSY_PER_CORE = (2, 4, 8, 16, 32)
+#: Busy processes, step by step, until the gateway is late: much more, and it must lose frames.
+BUSY = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 #: The gateway looks at the last two or three seconds before it closes the door.
 STEP_SECONDS = 4.0
 REFUSED_SECONDS = 3.0
@@ -44,7 +43,7 @@ def starve(bench: Bench) -> Sequence[Check]:
     """Twice the calls, and more and more busy processes beside them until new ones are refused."""
     bench = replace(bench, calls=2 * bench.calls)
     with bench.gateway() as gateway:
-        steady = bench.steady(gateway, STEP_SECONDS * len(BUSY_PER_CORE) + REFUSED_SECONDS + 4)
+        steady = bench.steady(gateway, STEP_SECONDS * len(BUSY) + REFUSED_SECONDS + 4)
         steady.wait(2)
         before = knock(gateway.port)
         with ExitStack() as busy:
@@ -56,7 +55,7 @@ def starve(bench: Bench) -> Sequence[Check]:
         stopped = gateway.stop()
     asked = sum(answers.values())
     others = {name: count for name, count in answers.items() if name != "503"}
-    text = f"with {count} busy processes {answers['503']} of {asked} new ones refused"
+    text = f"busy processes: {count}; {answers['503']} of {asked} new ones refused"
     text += f" ({', '.join(reasons)})" if reasons else ""
     text += f" (others: {others})" if others else ""
     text += "" if before == "101" else f", but {before} before the machine was starved"
@@ -71,9 +70,8 @@ def starve(bench: Bench) -> Sequence[Check]:
 
 def crowd_out(gateway: Gateway, busy: ExitStack) -> int:
     """Add busy processes until a new call is refused or there are enough; how many there are."""
-    cores = len(os.sched_getaffinity(0))
     running = 0
-    for wanted in (cores * n for n in BUSY_PER_CORE):
+    for wanted in BUSY:
         busy.enter_context(busy_processes(wanted - running))
         running = wanted
         if "503" in knock_for(gateway, STEP_SECONDS):

@@ -66,6 +66,7 @@ def test_a_late_gateway_may_refuse_which_only_a_quiet_machine_can_judge() -> Non
     assert none_refused([up(1), late]).timed
     assert not none_refused([up(1), late]).holds
     assert not none_refused([late, gone]).timed
+    assert none_refused([late, gone], fault_ns=gone.connect_ns + 1).timed
     came = up(1, connect_ns=FAULT, opened_ns=FAULT + 1)
     late.connect_ns = FAULT
     assert served_while_hung([came, late], FAULT, FAULT + 1) == Check(
