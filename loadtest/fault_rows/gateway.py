@@ -68,6 +68,8 @@ class Gateway:
         self._folder = folder
         self._segments = segments()
         self._dropped = ""
+        #: Whether it said that frames were dropped for their age.
+        self.aged = False
 
     @property
     def pid(self) -> int:
@@ -172,6 +174,7 @@ class Gateway:
             name: sum(sum(self.counter(f"{name}_total", kind).values()) for kind in kinds)
             for name in DROPS
         }
+        self.aged |= counts["frames_aged"] > 0
         told = [f"{name} {count:.0f}" for name, count in counts.items() if count]
         self._dropped = f" ({', '.join(told)})" if told else ""
 

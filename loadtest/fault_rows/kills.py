@@ -58,7 +58,7 @@ def kill_worker(bench: Bench) -> Sequence[Check]:
     others = shared_out(held, calls, fault_ns)[1]
     return [
         only_those_on(held, calls, fault_ns),
-        none_lost(others, whose=" of the others"),
+        none_lost(others, " of the others", aged=gateway.aged),
         p99_moves(up_at(others, fault_ns), fault_ns, P99_MOVES_MS_MAX),
         none_refused(arriving.results(), fault_ns=fault_ns),
         at_most("new worker ready after", ready_ms, READY_MS_MAX, "ms"),
@@ -89,7 +89,7 @@ def stop_worker(bench: Bench) -> Sequence[Check]:
         none_refused(arriving.results(), fault_ns=fault_ns),
         Check(killed, late_ms <= KILLED_LATE_MS_MAX, timed=True),
         only_those_on(held, calls, fault_ns),
-        none_lost(others, whose=" of the others"),
+        none_lost(others, " of the others", aged=gateway.aged),
         stopped,
     ]
 
@@ -118,7 +118,7 @@ def _harm_dsp(bench: Bench, signum: signal.Signals, gap_ms_max: float) -> Sequen
         stopped = gateway.stop()
     return [
         none_cut(calls),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         gap_within(calls, fault_ns, gap_ms_max),
         stopped,
     ]
@@ -139,7 +139,7 @@ def crash_loop(bench: Bench) -> Sequence[Check]:
         Check(f"parked after {killed} deaths", 1 < killed <= 10),
         none_refused(calls),
         none_cut(calls),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         Check(f"{len(placed)} workers serve", len(placed) == bench.workers - 1),
         Check(f"/readyz: {shown(readyz)}", "degraded" in readyz),
         stopped,

@@ -61,7 +61,7 @@ def starve(bench: Bench) -> Sequence[Check]:
     text += "" if before == "101" else f", but {before} before the machine was starved"
     return [
         none_cut(calls),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         Check(text, before == "101" and asked > 0 and not others, timed=True),
         Check("let in again" if recovered else "never let in again", recovered),
         stopped,
@@ -118,7 +118,7 @@ def churn(bench: Bench) -> Sequence[Check]:
     return [
         none_refused(short),
         none_cut(short),
-        none_lost(short),
+        none_lost(short, aged=gateway.aged),
         Check(f"PSS {grown:+.0f} bytes a call", grown < PSS_BYTES_PER_CALL_MAX, timed=True),
         Check(f"{fds_after - fds_before:+d} descriptors", fds_after <= fds_before),
         Check(f"{sessions:.0f} sessions left", idle_before and idle_after and not sessions),
