@@ -376,7 +376,7 @@ class Switchboard:
         session.start()
 
     def _make_session(self, peer: Peer, wire: Wire, started: StreamStarted) -> Session:
-        line = self._bridge.lease(started.encoding)
+        line = self._bridge.lease(started.encoding, started.assistant_encoding)
         if line is None:
             raise CapacityError("no slot is free")
         assert peer.wire_name is not None

@@ -14,6 +14,8 @@ class StreamStarted:
     """A call's audio begins. ``stream_id`` tells calls on one socket apart.
 
     ``language_hint`` is ``en``, ``ar``, ``ru``, ``auto`` (decide by listening) or "" (no hint).
+    ``encoding`` is that of the caller's audio; the assistant's is the same unless
+    ``assistant_encoding`` names another.
     """
 
     stream_id: str
@@ -21,6 +23,7 @@ class StreamStarted:
     encoding: Encoding
     language_hint: str
     parameters: Mapping[str, str]
+    assistant_encoding: Encoding | None = None
 
 
 class CallerAudio(NamedTuple):
