@@ -60,4 +60,16 @@ class StreamStopped:
     stream_id: str
 
 
-Event = StreamStarted | CallerAudio | MarkPlayed | Digit | StreamStopped
+@dataclass(frozen=True, slots=True)
+class CarrierError:
+    """The carrier reports something wrong with us; ``code`` and ``title`` are its own words.
+
+    ``stream_id`` is "" when no stream has begun.
+    """
+
+    stream_id: str
+    code: str
+    title: str
+
+
+Event = StreamStarted | CallerAudio | MarkPlayed | Digit | StreamStopped | CarrierError
