@@ -178,6 +178,7 @@ class Connection(asyncio.Protocol):
             self._channel.refuse(refusal)
             return []
         events = self._channel.accept()
+        self._flush()  # before any answer to messages that came along
         if self._channel.is_socket:
             self._open = True
             self._set_timer(IDLE_PING_MS, self._ask_for_life)
