@@ -180,6 +180,6 @@ def test_frames_of_twenty_ms() -> None:
 @given(st.lists(st.integers(-32768, 32767)))
 def test_plain_audio_is_little_endian_pcm16(values: list[int]) -> None:
     samples = np.array(values, np.int16)
-    payload = PLAIN.encode(samples)
+    payload = PLAIN.caller.encode(samples)
     assert payload == b"".join(value.to_bytes(2, "little", signed=True) for value in values)
-    assert PLAIN.decode(payload).tolist() == values
+    assert PLAIN.assistant.decoder()(payload).tolist() == values
