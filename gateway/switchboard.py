@@ -119,9 +119,11 @@ class Peer:
             self.wire = WIRES[self.wire_name](self._switchboard.dialects)
         return self.wire
 
-    def count(self, wire: Wire, row: Row) -> None:
+    def count(self, row: Row) -> None:
         """Add what the wire counted since the last time."""
-        before = self._counted
+        wire, before = self.wire, self._counted
+        if wire is None:
+            return
         self._counted = now = (wire.media_gaps, wire.media_late, wire.messages_unknown)
         row.count("media_gaps", now[0] - before[0])
         row.count("media_late", now[1] - before[1])
@@ -203,6 +205,7 @@ class Switchboard:
         peer = self._peers.pop(connection, None)
         if peer is None:
             return
+        peer.count(self._row)
         if peer.start_timer is not None:
             peer.start_timer.cancel()
         for stream_id in tuple(peer.sessions):
@@ -285,8 +288,7 @@ class Switchboard:
         for session in self.registry.list():
             session.report()
         for peer in self._peers.values():
-            if peer.wire is not None:
-                peer.count(peer.wire, self._row)
+            peer.count(self._row)
         self._row.count("rings_damaged", self._bridge.check())
         self._row.set(Field.CALLS, len(self.registry))
 
