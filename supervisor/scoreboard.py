@@ -88,6 +88,8 @@ COUNTERS: dict[str, str] = {
     "rings_damaged": "Times damaged counters or headers in shared memory were found and reset.",
     "playout_gaps": "Times a carrier ran out of assistant audio within an utterance.",
     "media_gaps": "Holes in a carrier's media timestamps.",
+    "media_late": "Caller audio that came twice, or too late to be put in order.",
+    "carrier_errors": "Errors that a carrier reported.",
     "barge_ins": "Times a caller interrupted the assistant.",
     "utterances": "Caller utterances sent to speech-to-text.",
     "provider_errors": "Requests to a provider that failed.",
