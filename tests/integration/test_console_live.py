@@ -71,7 +71,7 @@ def test_calls_are_shown_while_they_last_and_a_kill_loses_no_count(
         os.kill(found.children("worker")[0]["pid"], signal.SIGKILL)
         gone = next(told for told in stream if not told["levels"])
         assert gone["children"][0]["restarts"] == 1
-    wait_until(lambda: bool(found.get("/readyz")["ready"]))
+    wait_until(lambda: found.children("worker")[0]["state"] == "ready", seconds=60)
     after = samples(found)
     assert before.keys() <= after.keys()
     assert [name for name in before if after[name] < before[name]] == []
