@@ -41,6 +41,7 @@ from gateway.ops.redaction import secrets_of
 from gateway.pipeline import Speech
 from gateway.reception import Reception
 from gateway.responders.profiles import load_profiles
+from gateway.responders.registry import Staff
 from gateway.settings import LOCAL, Settings
 from gateway.switchboard import GOING_AWAY, GOING_DOWN, Switchboard, SwitchboardParts
 from gateway.tls import server_context
@@ -118,7 +119,7 @@ def _make_parts(
 ) -> WorkerParts:
     board, row, place = ways.board, ways.row, ways.place
     mesh = Mesh(place, board, ways.senders)
-    reception = Reception(settings, row, kit.profiles, kit.speech)
+    reception = Reception(settings, row, kit.profiles, kit.speech, kit.staff)
     switchboard = Switchboard(
         SwitchboardParts(
             settings=settings,
@@ -157,8 +158,10 @@ class _Kit:
     tls: ssl.SSLContext | None
     profiles: dict[str, Profile]
     speech: Speech | None
+    staff: Staff
 
     async def close(self) -> None:
+        await self.staff.aclose()
         if self.speech is not None:
             await self.speech.stt.aclose()
             await self.speech.tts.aclose()
@@ -173,6 +176,7 @@ def _make_kit(settings: Settings, speech_url: str) -> _Kit:
         tls=tls,
         profiles=load_profiles(settings.profile_dir),
         speech=_make_speech(settings, speech_url) if settings.uses_providers else None,
+        staff=Staff.open(settings),
     )
 
 
