@@ -15,8 +15,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from audio.format import FRAME_MS, TTS_FRAME_BYTES
-from gateway import limits
+from audio.format import FRAME_MS, TTS_FRAME_BYTES, Encoding
+from gateway import clock, limits
 from gateway.bridge import Line
 from gateway.playout.marks import Marks
 from gateway.playout.pacer import Pacer
@@ -112,6 +112,30 @@ class Player:
         self._fed += 1
         return True
 
+    async def feed_encoded(self, audio: bytes) -> None:
+        """Take audio in the carrier's own encoding, whole frames; waits while enough waits."""
+        size = self._line.frame_bytes
+        for at in range(0, len(audio), size):
+            while not self.offer_encoded(audio[at : at + size]):
+                self._full = True
+                self._room.clear()
+                await self._room.wait()
+
+    def offer_encoded(self, payload: bytes) -> bool:
+        """Queue one encoded frame without a detour by the DSP; False when enough is waiting."""
+        if self._closed:
+            return True
+        if len(self._encoded) >= _ENCODED_FRAMES_MAX:
+            return False
+        self._fed += 1
+        self.play(payload, clock.now_ns())
+        return True
+
+    @property
+    def encoding(self) -> Encoding:
+        """The carrier's."""
+        return self._line.encoding
+
     @property
     def _has_room(self) -> bool:
         """Whether it is worth to wake a speaker who waits; not for each single frame."""
@@ -183,6 +207,11 @@ class Player:
     def fed_ms(self) -> int:
         """Audio fed in this utterance, in milliseconds."""
         return self._fed * FRAME_MS
+
+    def heard_ms(self, now_ns: int) -> int:
+        """How much of this utterance the caller has heard."""
+        self._report_sent(now_ns)
+        return self._marks.heard_ms(now_ns)
 
     @property
     def gaps(self) -> int:

@@ -11,13 +11,15 @@ from gateway.pipeline import Observer, Pipeline, Speech
 from gateway.player import Player
 from gateway.responders.base import CallInfo, Conversation
 from gateway.responders.echo import Echo
+from gateway.responders.realtime_desk import Desk
 from gateway.responders.recital import Recital, passage
-from gateway.responders.registry import Staff
+from gateway.responders.registry import LAST, Staff
 from gateway.settings import Settings
 from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
 RECITAL = "recital"
+REALTIME = "realtime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,27 @@ class Reception:
         make = CONVERSATIONS.get(choice.responders[0])
         if make is not None:
             return make(Seat(self._settings, self._row, choice, player, observer))
+        if choice.responders[0] == REALTIME:
+            return self._realtime(choice, player, observer)
+        return self._pipeline(choice.responders, choice, player, observer)
+
+    def _realtime(self, choice: Choice, player: Player, observer: Observer) -> Conversation:
+        """The model's conversation; who follows it takes over when it cannot be had."""
+        followers = choice.responders[1:] or (LAST,)
+        assert self._staff.realtime is not None, "nobody opened it"
+        desk = Desk(
+            choice.call,
+            choice.profile,
+            choice.language,
+            player,
+            observer,
+            lambda: self._pipeline(followers, choice, player, observer),
+        )
+        return self._staff.realtime(desk)
+
+    def _pipeline(
+        self, names: tuple[str, ...], choice: Choice, player: Player, observer: Observer
+    ) -> Conversation:
         assert self._speech is not None, "a speaking responder without providers"
-        responder = self._staff.responder(choice.responders, choice.profile, choice.call)
+        responder = self._staff.responder(names, choice.profile, choice.call)
         return Pipeline(self._speech, responder, player, observer, choice.language)

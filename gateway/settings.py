@@ -25,7 +25,7 @@ LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 VadMode = Literal["silero", "level", "off"]
 Language = Literal["en", "ar", "ru", "auto"]
 #: Who can answer; ``gateway.responders.registry`` and ``gateway.reception`` know how.
-RESPONDERS = ("message_taker", "echo", "recital")
+RESPONDERS = ("message_taker", "realtime", "echo", "recital")
 #: Responders for measuring: they need neither speech-to-text nor text-to-speech, and stand alone.
 WITHOUT_PROVIDERS = frozenset({"echo", "recital"})
 
@@ -126,6 +126,40 @@ class Settings(BaseSettings):
         "", description="Voice name; empty = the language's code, which the local server knows."
     )
 
+    stt_mode: Literal["utterance", "live"] = Field(
+        "utterance",
+        description="utterance sends what was said at a pause; live streams it to STT_BASE_URL's "
+        "Realtime API meanwhile.",
+    )
+    stt_live_model: str = Field(
+        "gpt-live-transcribe", description="Model of STT_MODE=live; STT_MODEL stands in for it."
+    )
+    realtime_base_url: str = Field(
+        "https://api.openai.com/v1",
+        description="Server with the OpenAI Realtime API, for RESPONDER=realtime.",
+    )
+    realtime_model: str = Field(
+        "gpt-realtime-2.1-mini", description="Speech-to-speech model of RESPONDER=realtime."
+    )
+    realtime_voice: str = Field("marin", description="Its voice.")
+    realtime_turn_detection: Literal["server", "semantic", "ours"] = Field(
+        "server",
+        description="Who ends the caller's turn: OpenAI's server or semantic VAD, or ours.",
+    )
+    max_cost_usd_per_call: float = Field(
+        0,
+        ge=0,
+        description="US dollars one realtime call may cost, then the message taker goes on; "
+        "0 = no limit.",
+    )
+
+    @field_validator("realtime_base_url")
+    @classmethod
+    def _is_server(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
     @field_validator("stt_base_url", "tts_base_url")
     @classmethod
     def _is_url(cls, value: str) -> str:
@@ -150,6 +184,8 @@ class Settings(BaseSettings):
         alone = [name for name in names if name in WITHOUT_PROVIDERS]
         if alone and len(names) > 1:
             raise ValueError(f"{alone[0]} never fails and follows nobody: it stands alone")
+        if "realtime" in names[1:]:
+            raise ValueError("realtime takes whole calls and follows nobody: name it first")
         return value
 
     @field_validator("pin_cpus")
@@ -167,12 +203,23 @@ class Settings(BaseSettings):
             raise ValueError(f"the public port and the console port are both {self.gateway_port}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("TLS_CERT and TLS_KEY belong together: set both or neither")
+        if self.stt_mode == "live" and self.stt_base_url == LOCAL:
+            raise ValueError(
+                "STT_MODE=live needs an STT_BASE_URL: the local server has no live API"
+            )
+        if "realtime" in self.responders_in_use:
+            self._can_reach_realtime()
         if self.dsp_count > self.places:
             raise ValueError(
                 f"DSP_PROCESSES={self.dsp_processes} is too many: {self.workers} workers "
                 f"have work for {self.places} at most"
             )
         return self
+
+    def _can_reach_realtime(self) -> None:
+        no_key = not self.openai_api_key.get_secret_value()
+        if no_key and "api.openai.com" in self.realtime_base_url:
+            raise ValueError("RESPONDER=realtime needs an OPENAI_API_KEY, or a REALTIME_BASE_URL")
 
     @property
     def places(self) -> int:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.conversation.profile import Profile
-from gateway.responders.base import CallInfo, Responder
+from gateway.responders.base import CallInfo, Conversation, Responder
 from gateway.responders.message_taker import MessageTaker
+from gateway.responders.realtime_desk import Desk
 from gateway.settings import Settings
 
 
@@ -51,17 +52,31 @@ OPENERS: Mapping[str, Callable[[Settings], Opened]] = {
 }
 
 
-class Staff:
-    """The responders of a worker."""
+#: Who takes a call when nobody else can; needs nothing but speech.
+LAST = "message_taker"
 
-    def __init__(self, opened: Mapping[str, Opened]) -> None:
+
+class Staff:
+    """The responders of a worker; ``realtime`` takes a whole call, None when no call may be its."""
+
+    def __init__(
+        self,
+        opened: Mapping[str, Opened],
+        realtime: Callable[[Desk], Conversation] | None = None,
+    ) -> None:
         self._opened = opened
+        self.realtime = realtime
 
     @classmethod
     def open(cls, settings: Settings) -> Staff:
         """Open everybody who may have to answer; ``ConfigurationError`` for who cannot."""
-        names = settings.responders_in_use & OPENERS.keys()
-        return cls({name: OPENERS[name](settings) for name in names})
+        names = (settings.responders_in_use | {LAST}) & OPENERS.keys()
+        opened = {name: OPENERS[name](settings) for name in names}
+        if "realtime" not in settings.responders_in_use:
+            return cls(opened)
+        from gateway.responders.realtime import open_realtime
+
+        return cls(opened, open_realtime(settings))
 
     def responder(self, names: tuple[str, ...], profile: Profile, call: CallInfo) -> Responder:
         """One call's responder: the first of ``names``."""
