@@ -74,6 +74,15 @@ ANSWER_TIMEOUT_MS = 50
 QUESTIONS_OUTSTANDING_MAX = 4_096
 EARLY_EVENTS_MAX = 256  # of a call whose claims are still being asked for
 
+# Providers, of one worker.
+PROVIDER_REQUESTS_MAX = (
+    128  # that wait for the first answer of one server; more wait for their turn
+)
+PROVIDER_ANSWER_BYTES_MAX = 16 * 1024 * 1024  # five minutes of 24 kHz PCM; no text is as long
+TTS_CACHE_BYTES_MAX = 32 * 1024 * 1024  # eleven minutes of speech
+TTS_CACHE_SENTENCE_BYTES_MAX = 2 * 1024 * 1024  # 40 s
+TTS_CACHE_SEEN_MAX = 4_096  # sentences remembered as said once
+
 # The end of a worker.
 GOODBYE_MS_MAX = 8_000
 CONNECTIONS_END_MS_MAX = 1_000
