@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from gateway.conversation.language import LANGUAGES, ReplyLanguage
 from gateway.conversation.profile import Profile, choose
 from gateway.pipeline import Observer, Pipeline, Speech
 from gateway.player import Player
+from gateway.providers.base import Attuned, Voiced
 from gateway.responders.base import CallInfo, Conversation
 from gateway.responders.echo import Echo
-from gateway.responders.message_taker import MessageTaker
 from gateway.responders.recital import Recital, passage
+from gateway.responders.registry import Staff
 from gateway.settings import Settings
 from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
-ECHO = "echo"
 RECITAL = "recital"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How one call will be taken."""
+    """How one call will be taken. ``responders``: who answers, and who follows when they fail."""
 
-    responder: str
+    responders: tuple[str, ...]
     profile: Profile
     language: ReplyLanguage
     call: CallInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a conversation without a pipeline is made of."""
+
+    settings: Settings
+    row: Row
+    choice: Choice
+    player: Player
+    observer: Observer
+
+
+#: Conversations that take the caller's frames themselves, by the name of the responder.
+CONVERSATIONS: Mapping[str, Callable[[Seat], Conversation]] = {
+    "echo": lambda seat: Echo(seat.player, seat.row),
+    RECITAL: lambda seat: Recital(seat.player, seat.choice.call.call_id, seat.observer.crashed),
+}
 
 
 class Reception:
@@ -40,12 +58,14 @@ class Reception:
         row: Row,
         profiles: Mapping[str, Profile],
         speech: Speech | None,
+        staff: Staff,
     ) -> None:
         self._settings = settings
         self._row = row
         self._profiles = profiles
         self._speech = speech
-        if RECITAL in {settings.responder} | settings.caller_responder_names:
+        self._staff = staff
+        if RECITAL in settings.responders_in_use:
             passage()  # it takes milliseconds: not while calls are up
         #: Languages that have a voice; all of them until the speech server says otherwise.
         self.spoken: Collection[str] = LANGUAGES
@@ -54,7 +74,8 @@ class Reception:
         """Decide who takes the call. Callers may pick a responder only from an allow-list."""
         settings, told = self._settings, started.parameters
         asked = told.get("responder", "")
-        responder = asked if asked in settings.caller_responder_names else settings.responder
+        picked = asked in settings.caller_responder_names
+        responders = (asked,) if picked else settings.responder_names
         called_number = told.get("to", told.get("To", ""))
         profile = choose(self._profiles, called_number)
         hint = started.language_hint or profile.language or settings.language
@@ -65,14 +86,17 @@ class Reception:
             called_number=called_number,
             language=language.reply,
         )
-        return Choice(responder, profile, language, call)
+        return Choice(responders, profile, language, call)
 
     def conversation(self, choice: Choice, player: Player, observer: Observer) -> Conversation:
         """Put the conversation together; its session starts it."""
-        if choice.responder == ECHO:
-            return Echo(player, self._row)
-        if choice.responder == RECITAL:
-            return Recital(player, choice.call.call_id, observer.crashed)
+        make = CONVERSATIONS.get(choice.responders[0])
+        if make is not None:
+            return make(Seat(self._settings, self._row, choice, player, observer))
         assert self._speech is not None, "a speaking responder without providers"
-        responder = MessageTaker(choice.profile, choice.call)
-        return Pipeline(self._speech, responder, player, observer, choice.language)
+        responder = self._staff.responder(choice.responders, choice.profile, choice.call)
+        speech = Speech(
+            Attuned(self._speech.stt, choice.profile.keywords),
+            Voiced(self._speech.tts, choice.profile.voice),
+        )
+        return Pipeline(speech, responder, player, observer, choice.language)

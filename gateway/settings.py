@@ -34,8 +34,9 @@ CPUS_MAX = 4096
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 VadMode = Literal["silero", "level", "off"]
 Language = Literal["en", "ar", "ru", "auto"]
-ResponderName = Literal["message_taker", "llm", "echo", "recital"]
-#: Responders for measuring: they need neither speech-to-text nor text-to-speech.
+#: Who can answer; ``gateway.responders.registry`` and ``gateway.reception`` know how.
+RESPONDERS = ("message_taker", "llm", "echo", "recital")
+#: Responders for measuring: they need neither speech-to-text nor text-to-speech, and stand alone.
 WITHOUT_PROVIDERS = frozenset({"echo", "recital"})
 
 
@@ -107,8 +108,10 @@ class Settings(BaseSettings):
     twilio_expected_origin: str = Field(
         "", description="Origin header allowed besides the console's; an absent one always passes."
     )
-    responder: ResponderName = Field(
-        "message_taker", description="Who answers: message_taker, echo or recital."
+    responder: str = Field(
+        "message_taker",
+        description=f"Who answers, comma-separated: who fails is followed by the next. "
+        f"Known: {', '.join(RESPONDERS)}.",
     )
     caller_responders: str = Field(
         "", description="Responders a caller may pick by parameter `responder`, comma-separated."
@@ -173,13 +176,23 @@ class Settings(BaseSettings):
                 raise ValueError(f"must {local}begin with http:// or https://")
         return value
 
-    @field_validator("caller_responders")
+    @field_validator("responder", "caller_responders")
     @classmethod
     def _are_responders(cls, value: str) -> str:
-        known = set(ResponderName.__args__)  # type: ignore[attr-defined]
-        unknown = [n for n in value.split(",") if n.strip() and n.strip() not in known]
+        unknown = [name for name in parse_names(value) if name not in RESPONDERS]
         if unknown:
-            raise ValueError(f"unknown responder {unknown[0].strip()!r}")
+            raise ValueError(f"unknown responder {unknown[0]!r}; known are {', '.join(RESPONDERS)}")
+        return value
+
+    @field_validator("responder")
+    @classmethod
+    def _can_follow_each_other(cls, value: str) -> str:
+        names = parse_names(value)
+        if not names:
+            raise ValueError("names nobody")
+        alone = [name for name in names if name in WITHOUT_PROVIDERS]
+        if alone and len(names) > 1:
+            raise ValueError(f"{alone[0]} never fails and follows nobody: it stands alone")
         return value
 
     @field_validator("pin_cpus")
@@ -233,9 +246,19 @@ class Settings(BaseSettings):
         return self.dsp_processes or max(2, self.workers // 2)
 
     @property
+    def responder_names(self) -> tuple[str, ...]:
+        """Who answers, in order: who fails is followed by the next."""
+        return parse_names(self.responder)
+
+    @property
     def caller_responder_names(self) -> frozenset[str]:
         """Responders that a caller may pick."""
-        return frozenset(n.strip() for n in self.caller_responders.split(",") if n.strip())
+        return frozenset(parse_names(self.caller_responders))
+
+    @property
+    def responders_in_use(self) -> frozenset[str]:
+        """Everybody who may have to answer."""
+        return self.caller_responder_names.union(self.responder_names)
 
     @property
     def allowed_origins(self) -> frozenset[str]:
@@ -247,7 +270,7 @@ class Settings(BaseSettings):
     @property
     def uses_providers(self) -> bool:
         """Whether any configured responder listens and speaks through providers."""
-        return not {self.responder} | self.caller_responder_names <= WITHOUT_PROVIDERS
+        return not self.responders_in_use <= WITHOUT_PROVIDERS
 
     @property
     def needs_speech_server(self) -> bool:
@@ -258,7 +281,7 @@ class Settings(BaseSettings):
     @property
     def uses_llm(self) -> bool:
         """Whether a language model may have to answer."""
-        return "llm" in {self.responder} | self.caller_responder_names
+        return "llm" in self.responders_in_use
 
 
 def in_order(text: str) -> tuple[str, ...]:
@@ -270,6 +293,12 @@ def is_openai(urls: str) -> bool:
     """Whether a server of OpenAI's own is among these."""
     hosts = (urlsplit(url).hostname or "" for url in in_order(urls))
     return any(host == "api.openai.com" or host.endswith(".api.openai.com") for host in hosts)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """The names of a comma-separated list, each once, in order."""
+    names = (name.strip() for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def parse_cpus(text: str) -> list[int]:

@@ -383,7 +383,7 @@ class Switchboard:
         choice = self._reception.choose(started)
         player = Player(line, wire, started.stream_id, peer.connection.send)
         ledger = Ledger(started, self._channels(peer, wire, started))
-        ledger.started(peer.wire_name, choice.responder, choice.call)
+        ledger.started(peer.wire_name, ",".join(choice.responders), choice.call)
         conversation = self._reception.conversation(choice, player, ledger)
         parts = SessionParts(self._bridge, line, player, conversation, ledger, self._row)
         return self.registry.get_or_create(started.stream_id, lambda: Session(started, parts))

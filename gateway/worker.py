@@ -41,7 +41,8 @@ from gateway.ops.redaction import secrets_of
 from gateway.pipeline import Speech
 from gateway.reception import Reception
 from gateway.responders.profiles import load_profiles
-from gateway.settings import LOCAL, Settings
+from gateway.responders.registry import Staff
+from gateway.settings import LOCAL, Settings, in_order
 from gateway.switchboard import GOING_AWAY, GOING_DOWN, Switchboard, SwitchboardParts
 from gateway.tls import server_context
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
@@ -87,7 +88,7 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
     _configure_log(settings, index)
     try:
         arena.check()
-        kit = _make_kit(settings, speech_url)
+        kit = _make_kit(settings, speech_url, row)
     except ConfigurationError as error:
         sys.stderr.write(f"worker-{index}: {error}\n")
         return EXIT_CONFIG
@@ -118,7 +119,7 @@ def _make_parts(
 ) -> WorkerParts:
     board, row, place = ways.board, ways.row, ways.place
     mesh = Mesh(place, board, ways.senders)
-    reception = Reception(settings, row, kit.profiles, kit.speech)
+    reception = Reception(settings, row, kit.profiles, kit.speech, kit.staff)
     switchboard = Switchboard(
         SwitchboardParts(
             settings=settings,
@@ -157,14 +158,16 @@ class _Kit:
     tls: ssl.SSLContext | None
     profiles: dict[str, Profile]
     speech: Speech | None
+    staff: Staff
 
     async def close(self) -> None:
+        await self.staff.aclose()
         if self.speech is not None:
             await self.speech.stt.aclose()
             await self.speech.tts.aclose()
 
 
-def _make_kit(settings: Settings, speech_url: str) -> _Kit:
+def _make_kit(settings: Settings, speech_url: str, row: Row) -> _Kit:
     """Load it; ``ConfigurationError`` when something cannot work."""
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:
@@ -172,23 +175,18 @@ def _make_kit(settings: Settings, speech_url: str) -> _Kit:
     return _Kit(
         tls=tls,
         profiles=load_profiles(settings.profile_dir),
-        speech=_make_speech(settings, speech_url) if settings.uses_providers else None,
+        speech=_make_speech(settings, speech_url, row) if settings.uses_providers else None,
+        staff=Staff.open(settings, row),
     )
 
 
-def _make_speech(settings: Settings, speech_url: str) -> Speech:
+def _make_speech(settings: Settings, speech_url: str, row: Row) -> Speech:
     # Imported here, before the worker is ready: it takes 0.4 s, and an echo needs none of it.
-    from gateway.providers.openai_stt import OpenAISpeechToText
-    from gateway.providers.openai_tts import OpenAITextToSpeech
+    from gateway.providers.assembly import open_speech_to_text, open_text_to_speech
 
-    key = settings.openai_api_key.get_secret_value()
-    stt_url = speech_url if settings.stt_base_url == LOCAL else settings.stt_base_url
-    tts_url = speech_url if settings.tts_base_url == LOCAL else settings.tts_base_url
     return Speech(
-        OpenAISpeechToText(base_url=stt_url, api_key=key, model=settings.stt_model),
-        OpenAITextToSpeech(
-            base_url=tts_url, api_key=key, model=settings.tts_model, voice=settings.tts_voice
-        ),
+        open_speech_to_text(settings, speech_url, row),
+        open_text_to_speech(settings, speech_url, row),
     )
 
 
@@ -197,7 +195,7 @@ async def _learning_voices(
     settings: Settings, url: str, parts: WorkerParts
 ) -> AsyncGenerator[None, None]:
     """Meanwhile find out which languages the local speech server speaks, if it is in use."""
-    if not settings.uses_providers or settings.tts_base_url != LOCAL:
+    if not settings.uses_providers or in_order(settings.tts_base_url)[0] != LOCAL:
         yield
         return
     task = asyncio.create_task(_learn_voices(url, parts.reception, parts.switchboard))

@@ -59,7 +59,7 @@ _FLAGS = (
     ("--port", "N", "gateway_port"),
     ("--console-port", "N", "console_port"),
     ("--calls-per-worker", "N", "calls_per_worker"),
-    ("--responder", "NAME", "responder"),
+    ("--responder", "NAMES", "responder"),
     ("--log-level", "LEVEL", "log_level"),
 )
 

@@ -1,13 +1,12 @@
 """Chat by any server with the OpenAI chat completions API, streamed.
 
 Text comes in pieces; a tool call comes in fragments that are joined here by their index and given
-as one when the answer is complete. What it cost is asked for, since a call has a token budget; a
-server that does not tell costs what its characters suggest.
+as one when the answer is complete. What it cost is asked for, since a call has a token budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import openai
@@ -19,8 +18,6 @@ from gateway.providers.base import ChatRequest, ToolCall
 from gateway.providers.openai_client import open_client, provider_errors
 
 STAGE = "chat"
-#: Languages differ; this is for a bound, not for a bill.
-CHARS_PER_TOKEN = 4
 TOOL_CALLS_MAX = 8
 ARGUMENT_CHARS_MAX = 16_384
 
@@ -29,18 +26,16 @@ class _Answer:
     """One answer as it arrives."""
 
     def __init__(self) -> None:
-        self.tokens = self.chars = 0
+        self.tokens = 0
         self._calls: dict[int, list[str]] = {}  # id, name and arguments by index
 
     def take(self, chunk: ChatCompletionChunk) -> str:
         """Its text. The library checks no answer's shape, so anything may be in it."""
         try:
             self.tokens = chunk.usage.total_tokens if chunk.usage else self.tokens
-            text = "".join(self._read(choice.delta) for choice in chunk.choices or ())
+            return "".join(self._read(choice.delta) for choice in chunk.choices or ())
         except (AttributeError, TypeError) as error:
             raise ProviderError(f"{STAGE}: the answer cannot be understood") from error
-        self.chars += len(text)
-        return text
 
     def _read(self, delta: ChoiceDelta) -> str:
         for fragment in delta.tool_calls or ():
@@ -77,7 +72,8 @@ class OpenAIChat:
                     yield text
         for call in answer.tool_calls():
             yield call
-        yield answer.tokens or _estimate(request.messages, answer.chars)
+        if answer.tokens:
+            yield answer.tokens
 
     async def _ask(self, request: ChatRequest) -> openai.AsyncStream[ChatCompletionChunk]:
         return await self._client.chat.completions.create(
@@ -93,7 +89,3 @@ class OpenAIChat:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.close()
-
-
-def _estimate(messages: Sequence[object], chars: int) -> int:
-    return (sum(len(str(message)) for message in messages) + chars) // CHARS_PER_TOKEN

@@ -76,30 +76,29 @@ class Routes(Generic[_P]):
         plan = Plan(self._patience, len(self.servers), now_ns)
         step = plan.first(now_ns)
         self._retries.requested()
-        while True:
-            server = self.servers[step.server]
+        begun = None
+        while begun is None:
             try:
-                stream, first = await self._begin(server, start, step)
-                break
+                begun = await self._begin(start, step)
             except ProviderError as error:
-                self._failed(server, error)
+                self._failed(self.servers[step.server], error)
                 following = self._after(plan, step, error)
                 if following is None:
                     raise
                 step = following
+        stream, items = begun
         async with aclosing(stream):
-            while first:
-                yield first[0]
-                first = await self._next(server, stream)
+            while items:
+                yield items[0]
+                items = await self._next(self.servers[step.server], stream)
 
     async def _begin(
-        self,
-        server: Server[_P],
-        start: Callable[[Server[_P]], AsyncGenerator[_T, None]],
-        step: Step,
+        self, start: Callable[[Server[_P]], AsyncGenerator[_T, None]], step: Step
     ) -> tuple[AsyncGenerator[_T, None], list[_T]]:
         """The stream of one attempt and its first item, in a list: an empty one is none."""
-        await clock.sleep_ms(step.wait_ms)
+        server = self.servers[step.server]
+        if step.wait_ms:
+            await clock.sleep_ms(step.wait_ms)
         if not server.breaker.allows(clock.now_ns()):
             raise ProviderError(f"{self._stage}: the server failed too often", fault="closed")
         self._row.count(f"{self._stage}_requests")

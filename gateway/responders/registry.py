@@ -1,0 +1,81 @@
+"""Who can answer, by name. A new responder is one entry of ``OPENERS``, and one name in settings.
+
+An opener is called once a worker, before it is ready, and gives what all its calls share: a
+client with its connections, a breaker, or nothing. What it gives makes one responder a call.
+Openers import what they need themselves: a gateway that only echoes loads no HTTP client.
+
+Whole conversations, which take the caller's frames themselves and need no pipeline, are listed
+in ``gateway.reception``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from gateway.conversation.profile import Profile
+from gateway.responders.base import CallInfo, Responder
+from gateway.responders.message_taker import MessageTaker
+from gateway.settings import Settings
+from supervisor.scoreboard import Row
+
+
+class Opened(Protocol):
+    """What the calls of a worker share of one kind of responder."""
+
+    def responder(self, profile: Profile, call: CallInfo) -> Responder:
+        """One call's responder."""
+        ...
+
+    async def aclose(self) -> None:
+        """The worker ends: close connections."""
+        ...
+
+
+class _MessageTakers:
+    """They share nothing."""
+
+    def responder(self, profile: Profile, call: CallInfo) -> Responder:
+        return MessageTaker(profile, call)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+def _message_taker(_settings: Settings, _row: Row) -> Opened:
+    return _MessageTakers()
+
+
+def _llm(settings: Settings, row: Row) -> Opened:
+    from gateway.providers.assembly import open_chat
+    from gateway.responders.llm import LanguageModels
+
+    return LanguageModels(open_chat(settings, row), settings.max_tokens_per_call)
+
+
+OPENERS: Mapping[str, Callable[[Settings, Row], Opened]] = {
+    "message_taker": _message_taker,
+    "llm": _llm,
+}
+
+
+class Staff:
+    """The responders of a worker."""
+
+    def __init__(self, opened: Mapping[str, Opened]) -> None:
+        self._opened = opened
+
+    @classmethod
+    def open(cls, settings: Settings, row: Row) -> Staff:
+        """Open everybody who may have to answer; ``ConfigurationError`` for who cannot."""
+        names = settings.responders_in_use & OPENERS.keys()
+        return cls({name: OPENERS[name](settings, row) for name in names})
+
+    def responder(self, names: tuple[str, ...], profile: Profile, call: CallInfo) -> Responder:
+        """One call's responder: the first of ``names``."""
+        return self._opened[names[0]].responder(profile, call)
+
+    async def aclose(self) -> None:
+        """The worker ends."""
+        await asyncio.gather(*(opened.aclose() for opened in self._opened.values()))
