@@ -78,12 +78,14 @@ EARLY_EVENTS_MAX = 256  # of a call whose claims are still being asked for
 PROVIDER_REQUESTS_MAX = (
     128  # that wait for the first answer of one server; more wait for their turn
 )
-PROVIDER_ANSWER_BYTES_MAX = 16 * 1024 * 1024  # five minutes of 24 kHz PCM; no text is as long
+PROVIDER_TEXT_BYTES_MAX = 1024 * 1024
+PROVIDER_AUDIO_BYTES_MAX = 16 * 1024 * 1024  # five minutes of 24 kHz PCM
 CHAT_EXCHANGES_MAX = 40  # the model forgets what was said before these
 CHAT_REPLY_TOKENS_MAX = 400  # two minutes of speech
 CHAT_ROUNDS_MAX = 3  # requests a turn: what a tool says is answered, but not for ever
 TTS_CACHE_BYTES_MAX = 32 * 1024 * 1024  # eleven minutes of speech
 TTS_CACHE_SENTENCE_BYTES_MAX = 2 * 1024 * 1024  # 40 s
+PREPARED_CLAUSES_MAX = 400  # spoken before anybody calls; 60 are in one profile of three languages
 TTS_CACHE_SEEN_MAX = 4_096  # sentences remembered as said once
 
 # The end of a worker.

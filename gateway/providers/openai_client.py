@@ -5,8 +5,8 @@ out) never apply: a request is made once here, with a connect timeout; whoever a
 deadline and decides about another attempt (``routes.py``).
 
 An answer of any length would be read into memory by the library, and one event of a stream too.
-So the bytes of each answer are counted as they arrive, uncompressed: what is longer than
-``limits.PROVIDER_ANSWER_BYTES_MAX`` is no answer.
+So the bytes of each answer are counted as they arrive, uncompressed, and a client is told how
+many may come.
 
 Errors of the library and of its HTTP client become ``ProviderError`` with a short text of ours:
 theirs may quote the request, headers and key included.
@@ -23,7 +23,7 @@ import openai
 from typing_extensions import override
 
 from gateway.errors import ConfigurationError, ProviderError, ProviderFault
-from gateway.limits import PROVIDER_ANSWER_BYTES_MAX
+from gateway.limits import PROVIDER_TEXT_BYTES_MAX
 from gateway.providers.deadlines import CONNECT_TIMEOUT_MS
 
 #: What the client library wants of a key where the server wants none.
@@ -39,7 +39,9 @@ RETRY_AFTER_MS_MAX = 3_600_000
 _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 
 
-def open_client(base_url: str, api_key: str) -> openai.AsyncOpenAI:
+def open_client(
+    base_url: str, api_key: str, bytes_max: int = PROVIDER_TEXT_BYTES_MAX
+) -> openai.AsyncOpenAI:
     """A client that never repeats a request and sends it to nobody but ``base_url``.
 
     Proxies of the environment are used, except for a server on this host; redirects are not
@@ -47,6 +49,13 @@ def open_client(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     """
     if not (api_key.isascii() and (api_key.isprintable() or not api_key)):
         raise ConfigurationError("the API key holds characters that no key has")
+
+    async def bound(response: httpx2.Response) -> None:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ProviderError("the answer is compressed, which was not asked for")
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Counted(response.stream, bytes_max)
+
     connect_s = CONNECT_TIMEOUT_MS / 1000
     timeout = httpx2.Timeout(READ_TIMEOUT_S, connect=connect_s, pool=connect_s)
     limits = httpx2.Limits(
@@ -59,7 +68,7 @@ def open_client(base_url: str, api_key: str) -> openai.AsyncOpenAI:
         limits=limits,
         trust_env=not is_loopback(base_url),
         headers={"Accept-Encoding": "identity"},
-        event_hooks={"response": [_bound]},
+        event_hooks={"response": [bound]},
     )
     return openai.AsyncOpenAI(
         base_url=base_url,
@@ -135,27 +144,18 @@ def _retry_after_ms(headers: httpx2.Headers) -> int | None:
     return None
 
 
-async def _bound(response: httpx2.Response) -> None:
-    """Let no answer be longer than any of ours may be."""
-    encoding = response.headers.get("content-encoding", "identity")
-    if encoding != "identity":  # a few bytes could unfold to any length
-        raise ProviderError("the answer is compressed, which was not asked for")
-    assert isinstance(response.stream, httpx2.AsyncByteStream)
-    response.stream = _Counted(response.stream)
-
-
 class _Counted(httpx2.AsyncByteStream):
     """A stream that ends with an error when it brings too much."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, bytes_max: int) -> None:
         self._stream = stream
+        self._left = bytes_max
 
     @override
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = PROVIDER_ANSWER_BYTES_MAX
         async for piece in self._stream:
-            left -= len(piece)
-            if left < 0:
+            self._left -= len(piece)
+            if self._left < 0:
                 raise ProviderError("the answer is far too long")
             yield piece
 

@@ -16,6 +16,7 @@ import openai
 
 from audio.format import PCM_BYTES_PER_SAMPLE
 from gateway.errors import ProviderError
+from gateway.limits import PROVIDER_AUDIO_BYTES_MAX
 from gateway.providers.openai_client import open_client, provider_errors
 
 STAGE = "text-to-speech"
@@ -32,7 +33,7 @@ class OpenAITextToSpeech:
         self, *, base_url: str, api_key: str, model: str, voice: str, speed: float = 1.0
     ) -> None:
         """``voice`` "" = the code of the text's language, which our own server takes."""
-        self._client = open_client(base_url, api_key)
+        self._client = open_client(base_url, api_key, PROVIDER_AUDIO_BYTES_MAX)
         self._model = model
         self._voice = voice
         self._speed = speed

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
+from gateway import clock
 from gateway.errors import ProviderError
 from gateway.limits import (
     TTS_CACHE_BYTES_MAX,
@@ -29,6 +30,7 @@ from supervisor.scoreboard import Row
 Sentence = tuple[str, str, str]
 #: A kept sentence is given in pieces of this size (100 ms), so that a barge-in is heard at once.
 PIECE_BYTES = 4_800
+PREPARE_PAUSE_MS = 50
 
 
 class CachedTextToSpeech:
@@ -40,6 +42,7 @@ class CachedTextToSpeech:
         self._bytes_max = bytes_max
         self._kept: OrderedDict[Sentence, bytes] = OrderedDict()
         self._bytes = 0
+        self._live = 0  # what calls are being spoken to with, the cache aside
         self._seen: OrderedDict[Sentence, None] = OrderedDict()
         self._underway: dict[Sentence, _Synthesis] = {}
 
@@ -56,17 +59,23 @@ class CachedTextToSpeech:
         self._row.count("tts_cache_misses")
         again = sentence in self._underway or self._was_seen(sentence)
         stream = self._shared(sentence) if again else self._tts.speak(text, language, voice)
-        async with aclosing(stream):
-            async for piece in stream:
-                yield piece
+        self._live += 1
+        try:
+            async with aclosing(stream):
+                async for piece in stream:
+                    yield piece
+        finally:
+            self._live -= 1
 
     async def prepare(self, sentences: Iterable[Sentence]) -> int:
-        """Have these ready, one after the other; returns how many are.
+        """Have these ready, one after the other, while no call needs the server.
 
-        A failure leaves the others out too: the server has better things to do.
+        Returns how many are; after a failure the rest is left out, the server has enough to do.
         """
         ready = 0
         for sentence in sentences:
+            while self._live:
+                await clock.sleep_ms(PREPARE_PAUSE_MS)
             try:
                 if sentence not in self._kept:
                     async with aclosing(self._shared(sentence)) as stream:
