@@ -39,6 +39,10 @@ DIGITS_PAUSE_MS = 2_500  # a keypad entry without # is over after this
 HISTORY_TURNS_MAX = 200
 CALLS_PER_CONNECTION_MAX = 64
 
+# One turn: until the first words of its answer, whoever gives them; less is no time to try.
+TURN_BUDGET_MS = 8_000
+STAGE_MS_MIN = 200
+
 # Playout: how far ahead of the caller's ear we send, and how much goes into one message.
 PLAYOUT_LEAD_MS = 200
 MESSAGE_MS_MAX = 100

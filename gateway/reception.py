@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.conversation.language import LANGUAGES, ReplyLanguage
 from gateway.conversation.profile import Profile, choose
 from gateway.pipeline import Observer, Pipeline, Speech
 from gateway.player import Player
 from gateway.providers.base import Attuned, Voiced
-from gateway.responders.base import CallInfo, Conversation
+from gateway.responders.base import CallInfo, Conversation, Reporter
 from gateway.responders.echo import Echo
 from gateway.responders.recital import Recital, passage
 from gateway.responders.registry import Staff
@@ -19,6 +20,10 @@ from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
 RECITAL = "recital"
+
+
+class Witness(Observer, Reporter, Protocol):
+    """Who is told everything that happens in a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,13 @@ class Seat:
     row: Row
     choice: Choice
     player: Player
-    observer: Observer
+    witness: Witness
 
 
 #: Conversations that take the caller's frames themselves, by the name of the responder.
 CONVERSATIONS: Mapping[str, Callable[[Seat], Conversation]] = {
     "echo": lambda seat: Echo(seat.player, seat.row),
-    RECITAL: lambda seat: Recital(seat.player, seat.choice.call.call_id, seat.observer.crashed),
+    RECITAL: lambda seat: Recital(seat.player, seat.choice.call.call_id, seat.witness.crashed),
 }
 
 
@@ -88,15 +93,15 @@ class Reception:
         )
         return Choice(responders, profile, language, call)
 
-    def conversation(self, choice: Choice, player: Player, observer: Observer) -> Conversation:
+    def conversation(self, choice: Choice, player: Player, witness: Witness) -> Conversation:
         """Put the conversation together; its session starts it."""
         make = CONVERSATIONS.get(choice.responders[0])
         if make is not None:
-            return make(Seat(self._settings, self._row, choice, player, observer))
+            return make(Seat(self._settings, self._row, choice, player, witness))
         assert self._speech is not None, "a speaking responder without providers"
-        responder = self._staff.responder(choice.responders, choice.profile, choice.call)
+        responder = self._staff.responder(choice.responders, choice.profile, choice.call, witness)
         speech = Speech(
             Attuned(self._speech.stt, choice.profile.keywords),
             Voiced(self._speech.tts, choice.profile.voice),
         )
-        return Pipeline(speech, responder, player, observer, choice.language)
+        return Pipeline(speech, responder, player, witness, choice.language)

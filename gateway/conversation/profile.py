@@ -25,7 +25,7 @@ _TEXT_CHARS_MAX = 20_000
 _ENTRIES_MAX = 200
 _KEYWORDS_MAX = 50
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_QUESTIONS = ("reason", "name", "number")
+_QUESTIONS = ("offer", "reason", "name", "number")
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
 _HOURS = re.compile(rf"closed|{_TIME}-{_TIME}(?:, ?{_TIME}-{_TIME})*")
 _PHONE_NUMBER = re.compile(r"\+?\d{3,15}")
@@ -35,7 +35,7 @@ _PHONE_NUMBER = re.compile(r"\+?\d{3,15}")
 class Profile:
     """One receptionist. Sentences are keyed by language; those that are absent have defaults.
 
-    ``questions`` maps a language to texts for the message taker's questions (reason, name,
+    ``questions`` maps a language to texts for the message taker's sentences (offer, reason, name,
     number). ``transfer_targets`` maps a spoken name to the number that it may be put through to.
     """
 

@@ -17,14 +17,16 @@ from gateway.conversation.briefing import briefing
 from gateway.conversation.chat_thread import ChatThread, Exchange, tool_messages
 from gateway.conversation.clauses import ClauseSplitter
 from gateway.conversation.endpointing import Question
-from gateway.conversation.language import FALLBACK, normalise
+from gateway.conversation.language import normalise
 from gateway.conversation.lexicon import lexicon
 from gateway.conversation.profile import Profile
 from gateway.conversation.realtime_tools import Keep, Leave, Refused, read_request, tools
 from gateway.errors import ProviderError
 from gateway.limits import CHAT_REPLY_TOKENS_MAX, CHAT_ROUNDS_MAX
 from gateway.providers.base import Chat, ChatRequest, ToolCall
-from gateway.responders.base import CallInfo, HangUp, Reply, Say, TakeMessage, Transfer
+from gateway.providers.deadlines import CHAT_PATIENCE
+from gateway.responders.base import CallInfo, HangUp, Reply, Reporter, Say, TakeMessage, Transfer
+from gateway.responders.opening import first_language, opening, say
 
 #: Languages differ; this is for a bound, not for a bill.
 CHARS_PER_TOKEN = 4
@@ -38,7 +40,12 @@ class LanguageModels:
         self._chat = chat
         self._tokens_max = tokens_max
 
-    def responder(self, profile: Profile, call: CallInfo) -> LanguageModel:
+    @property
+    def deadline_ms(self) -> int:
+        """How long its first words may take at most."""
+        return CHAT_PATIENCE.budget_ms
+
+    def responder(self, profile: Profile, call: CallInfo, _reporter: Reporter) -> LanguageModel:
         """One call's responder."""
         return LanguageModel(profile, call, self._chat, self._tokens_max)
 
@@ -52,7 +59,7 @@ class LanguageModel:
 
     def __init__(self, profile: Profile, call: CallInfo, chat: Chat, tokens_max: int) -> None:
         self._profile = profile
-        self._language = normalise(call.language) or normalise(profile.language) or FALLBACK
+        self._language = first_language(profile, call)
         self._chat = chat
         self._tokens_max = tokens_max
         self._tokens = 0
@@ -65,13 +72,15 @@ class LanguageModel:
         return Question.OPEN
 
     async def greet(self) -> AsyncGenerator[Reply, None]:
-        """The profile's greeting, and its consent sentence; no model is asked for that."""
-        profile, language = self._profile, self._language
-        greeting = profile.greeting.get(language) or lexicon(language).sentences["greeting"]
+        """The profile's greeting and how to help; no model is asked for that."""
+        language = self._language
         exchange = self._thread.begin("")
-        for text in (greeting, profile.consent.get(language, "")):
-            if text:
-                yield self._say(exchange, text.format(business=profile.business(language)))
+        for words in (
+            *opening(self._profile, language),
+            say(self._sentence("how_help"), self._profile, language),
+        ):
+            yield self._say(exchange, words.text)
+        exchange.is_answered = True
 
     async def answer(self, text: str, language: str) -> AsyncGenerator[Reply, None]:
         """What the model says to an utterance."""
@@ -84,8 +93,8 @@ class LanguageModel:
         for _ in range(CHAT_ROUNDS_MAX):
             calls: list[ToolCall] = []
             async with aclosing(self._converse(exchange, calls)) as replies:
-                async for say in replies:
-                    yield say
+                async for spoken in replies:
+                    yield spoken
             for reply in self._do(exchange, calls):
                 if isinstance(reply, HangUp | Transfer) and not exchange.text:
                     yield self._say(exchange, self._sentence("farewell"))
