@@ -74,20 +74,25 @@ async def _models(
     """Name -> day of its shutdown or ""; and what is wrong. None: it does not let us in."""
     headers = {"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
     try:
-        async with asyncio.timeout(CHECK_TIMEOUT_S):
-            answer = await client.get(f"{spec.base_url.rstrip('/')}/models", headers=headers)
-        if answer.status_code in (401, 403):
-            return None, f"refuses the key (status {answer.status_code})"
-        if answer.status_code != 200:
-            return {}, ""
-        return _read(answer.content), ""
+        async with (
+            asyncio.timeout(CHECK_TIMEOUT_S),
+            client.stream("GET", f"{spec.base_url.rstrip('/')}/models", headers=headers) as answer,
+        ):
+            if answer.status_code in (401, 403):
+                return None, f"refuses the key (status {answer.status_code})"
+            return (await _read(answer) if answer.status_code == 200 else {}), ""
     except (TimeoutError, httpx2.HTTPError):
         return {}, "cannot be reached now"
     except (httpx2.InvalidURL, UnicodeError) as error:
         raise ConfigurationError(f"{spec.base_url!r} is not a URL, or the key no key") from error
 
 
-def _read(body: bytes) -> dict[str, str]:
+async def _read(answer: httpx2.Response) -> dict[str, str]:
+    body = b""
+    async for piece in answer.aiter_bytes():
+        body += piece
+        if len(body) > LIST_BYTES_MAX:
+            return {}
     try:
         listed = orjson.loads(body)["data"]
         return {str(one["id"]): str(one.get("shutdown_date") or "") for one in listed}

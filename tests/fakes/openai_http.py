@@ -128,8 +128,8 @@ class FakeOpenAI:
         self.script = script or Script()
         self.asked: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
         self.turns: dict[str, Turn] = {}
-        #: Streams that the asker closed before their end.
-        self.aborted = 0
+        #: An asker closed a stream before its end.
+        self.left = asyncio.Event()
         self.url = ""
         self._numbers = itertools.count(1)
 
@@ -190,11 +190,11 @@ class FakeOpenAI:
     async def _transcript_events(self, text: str, turn: Turn) -> AsyncIterator[bytes]:
         for word in text.split():
             delta = TranscriptionTextDeltaEvent(delta=word + " ", type="transcript.text.delta")
-            yield _event(delta.model_dump_json())
+            yield sse_event(delta.model_dump_json())
         done = {"text": text, "type": "transcript.text.done"}
         done["languages"] = [{"code": self.script.language}] if self.script.language else []  # type: ignore[assignment]
         turn.stt_sent_ns = time.monotonic_ns()
-        yield _event(TranscriptionTextDoneEvent.model_validate(done).model_dump_json())
+        yield sse_event(TranscriptionTextDoneEvent.model_validate(done).model_dump_json())
         yield b"data: [DONE]\n\n"
 
     async def speak(self, request: Request) -> Response:
@@ -244,16 +244,16 @@ class FakeOpenAI:
         clause_at = text.find(". ") + 2
         sent = 0
         for word in text.split(" ") if text else ():
-            yield _event(_chunk({"content": word + " "}))
+            yield sse_event(chat_chunk({"content": word + " "}))
             sent += len(word) + 1
             if turn is not None and turn.clause_sent_ns < 0 and sent >= clause_at:
                 turn.clause_sent_ns = time.monotonic_ns()
             await asyncio.sleep(script.token_ms / 1000)
         for index, call in enumerate(calls):
             for delta in _tool_deltas(index, call):
-                yield _event(_chunk(delta))
-        yield _event(_chunk({}, "tool_calls" if calls else "stop"))
-        yield _event(_chunk(None, usage=(20, len(text) // 4)))
+                yield sse_event(chat_chunk(delta))
+        yield sse_event(chat_chunk({}, "tool_calls" if calls else "stop"))
+        yield sse_event(chat_chunk(None, usage=(20, len(text) // 4)))
         yield b"data: [DONE]\n\n"
 
     # The fake's own side
@@ -310,13 +310,12 @@ class FakeOpenAI:
         return StreamingResponse(body, media_type=media_type)
 
     async def _watched(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        ended = False
         try:
             async for piece in pieces:
                 yield piece
-            ended = True
-        finally:
-            self.aborted += not ended
+        except (asyncio.CancelledError, GeneratorExit):
+            self.left.set()
+            raise
 
 
 async def _breaking(
@@ -376,11 +375,11 @@ def _form(content_type: str, body: bytes) -> dict[str, Any]:
     return found
 
 
-def _event(data: str) -> bytes:
+def sse_event(data: str) -> bytes:
     return f"data: {data}\n\n".encode()
 
 
-def _chunk(
+def chat_chunk(
     delta: dict[str, Any] | None, finish: str | None = None, usage: tuple[int, int] | None = None
 ) -> str:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}

@@ -7,9 +7,13 @@ import gc
 import socket
 import wave
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from io import BytesIO
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soxr  # has no py.typed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +21,10 @@ from gateway.errors import ConfigurationError, ProviderError
 from gateway.providers import openai_client, openai_stt
 from gateway.providers.base import Transcript
 from gateway.providers.openai_stt import OpenAISpeechToText
+from gateway.settings import OPENAI
+from tests.fakes.openai_http import KEY as FAKE_KEY
+from tests.fakes.openai_http import FakeOpenAI, Fault, Script
+from tests.gateway.providers.rig import with_fake
 from tests.gateway.providers.stand_in import (
     Answer,
     StandIn,
@@ -27,6 +35,7 @@ from tests.gateway.providers.stand_in import (
 )
 
 KEY = "sk-very-secret-0123456789"
+CLIP = Path(__file__).parents[2] / "fixtures" / "clips" / "en" / "goforward.wav"
 PCM = b"\x01\x00\x02\x00" * 800
 HEARD = b'{"text": " Hello. ", "language": "English", "duration": 1.0}'
 
@@ -244,3 +253,82 @@ def test_settings_that_cannot_work_are_refused_early(url: str, key: str, says: s
     with pytest.raises(ConfigurationError, match=says) as raised:
         OpenAISpeechToText(base_url=url, api_key=key, model="m")
     assert not key or key not in str(raised.value)
+
+
+async def one(provider: OpenAISpeechToText, language: str, *keywords: str) -> Transcript:
+    async with aclosing(provider.transcribe(PCM, language, keywords)) as stream:
+        found = await anext(stream)
+    await provider.aclose()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "language", "hints"),
+    [
+        (
+            "gpt-transcribe",
+            "",
+            {"stream": "true", "languages": ["en", "ru", "ar"], "keywords": ["Ann", "Riverside"]},
+        ),
+        (
+            "gpt-transcribe",
+            "ru",
+            {"stream": "true", "language": "ru", "keywords": ["Ann", "Riverside"]},
+        ),
+        ("gpt-4o-transcribe", "", {"stream": "true", "prompt": "Ann, Riverside"}),
+        ("whisper-1", "en", {"language": "en", "prompt": "Ann, Riverside"}),
+    ],
+)
+def test_each_model_is_given_the_hints_it_takes(
+    model: str, language: str, hints: dict[str, object]
+) -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        provider = OpenAISpeechToText(base_url=fake.url, api_key=FAKE_KEY, model=model)
+        heard = await one(provider, language, "Ann", "Riverside")
+        assert heard == Transcript("Good day.", language or "en")
+        fields = fake.asked[0][1]
+        named = {"stream", "language", "languages", "keywords", "prompt"}
+        assert {name: fields[name] for name in fields.keys() & named} == hints
+        assert fields["seconds"] == len(PCM) / 32_000
+
+    with_fake(check, Script(transcript="Good day."))
+
+
+def test_a_stream_without_a_text_is_an_error_and_an_empty_text_is_none() -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        def provider() -> OpenAISpeechToText:
+            return OpenAISpeechToText(base_url=fake.url, api_key=FAKE_KEY, model="gpt-transcribe")
+
+        assert await one(provider(), "") == Transcript("", "")
+        fake.script.transcript = "Good day."
+        fake.script.faults = [Fault("stt", kind="error")]
+        with pytest.raises(ProviderError, match="broke off"):
+            await one(provider(), "")
+
+    with_fake(check, Script(transcript="", language=""))
+
+
+@pytest.mark.parametrize("seconds", [60, 600])
+def test_a_long_utterance_is_sent_whole(seconds: int) -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        provider = OpenAISpeechToText(base_url=fake.url, api_key=FAKE_KEY, model="whisper-1")
+        async with aclosing(provider.transcribe(bytes(32_000 * seconds), "en")) as stream:
+            assert (await anext(stream)).text
+        await provider.aclose()
+        assert fake.asked[0][1]["seconds"] == seconds
+
+    with_fake(check)
+
+
+@pytest.mark.live
+def test_the_real_service_transcribes(openai_key: str) -> None:
+    async def check() -> None:
+        with wave.open(str(CLIP)) as clip:
+            pcm = clip.readframes(clip.getnframes())
+            samples = soxr.resample(np.frombuffer(pcm, "<i2"), clip.getframerate(), 16_000)
+        provider = OpenAISpeechToText(base_url=OPENAI, api_key=openai_key, model="gpt-transcribe")
+        stream = provider.transcribe(samples.astype("<i2").tobytes(), "")
+        assert "forward" in (await anext(stream)).text.lower()
+        await provider.aclose()
+
+    asyncio.run(check())

@@ -20,6 +20,10 @@ from gateway.providers.openai_tts import (
     parts,
     whole_samples,
 )
+from gateway.settings import OPENAI
+from tests.fakes.openai_http import KEY as FAKE_KEY
+from tests.fakes.openai_http import FakeOpenAI, Script
+from tests.gateway.providers.rig import with_fake
 from tests.gateway.providers.stand_in import (
     CHUNKED,
     CHUNKS_END,
@@ -197,3 +201,41 @@ def test_provider_errors_of_a_cancelled_call_do_not_hide_the_cancelling() -> Non
         await asyncio.wait_for(server.left.wait(), 20)
 
     speak(check, silence)
+
+
+def test_a_speed_is_told_only_when_it_is_not_the_usual_one() -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        for speed in (1.0, 1.25):
+            provider = OpenAITextToSpeech(
+                base_url=fake.url, api_key=FAKE_KEY, model="m", voice="alloy", speed=speed
+            )
+            await collected(provider.speak("Hello.", "en"))
+            await provider.aclose()
+        assert [fields.get("speed") for _, fields in fake.asked] == [None, 1.25]
+
+    with_fake(check)
+
+
+def test_ten_kilobytes_are_spoken_in_parts_and_an_unknown_language_is_an_error() -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        provider = OpenAITextToSpeech(base_url=fake.url, api_key=FAKE_KEY, model="m", voice="")
+        spoken = b"".join(await collected(provider.speak("word " * 2_000, "en")))
+        assert len(spoken) == 3 * 480
+        assert all(len(fields["input"]) <= INPUT_CHARS_MAX for _, fields in fake.asked)
+        with pytest.raises(ProviderError, match="status 400"):
+            await collected(provider.speak("Bonjour.", "fr"))
+        await provider.aclose()
+
+    with_fake(check, Script(speech_ms=10))
+
+
+@pytest.mark.live
+def test_the_real_service_speaks(openai_key: str) -> None:
+    async def check() -> None:
+        provider = OpenAITextToSpeech(
+            base_url=OPENAI, api_key=openai_key, model="gpt-4o-mini-tts", voice="alloy"
+        )
+        assert len(b"".join(await collected(provider.speak("Hello there.", "en")))) > 24_000
+        await provider.aclose()
+
+    asyncio.run(check())
