@@ -16,8 +16,12 @@ from gateway.ops.log import Log
 from gateway.ops.records import (
     CallEnded,
     CallStarted,
+    CallSummarised,
+    ConversationStarted,
     MessageTaken,
     RecordsSender,
+    ResponderFollowed,
+    TurnAnswered,
     TurnInterrupted,
     TurnTaken,
 )
@@ -49,6 +53,8 @@ class Ledger:
         self._to = to
         self._started_ns = clock.now_ns()
         self._over = False
+        #: Of the conversation that a backend keeps; "" when none does.
+        self.conversation_id = ""
 
     def started(self, wire: str, responder: str, call: CallInfo) -> None:
         """The call's stream began."""
@@ -101,6 +107,7 @@ class Ledger:
     def answered(self, times: TurnTimes) -> None:
         """An answer began; this is how long the caller waited for it."""
         self._to.log.info("answered", **asdict(times))
+        self._to.records.send(TurnAnswered(self._call_id, clock.wall_ms(), **asdict(times)))
 
     def barged_in(self, latency_ms: int) -> None:
         """Playout stopped this long after the first voiced frame of the caller over it."""
@@ -113,6 +120,21 @@ class Ledger:
     def transfer(self, number: str) -> None:
         """The caller is to be handed over to this number now; what cannot be is hung up."""
         self._to.hang_up("transfer")
+
+    def conversation_started(self, conversation_id: str) -> None:
+        """A backend keeps this conversation too."""
+        self.conversation_id = conversation_id
+        self._to.records.send(ConversationStarted(self._call_id, clock.wall_ms(), conversation_id))
+
+    def summarised(self, summary: str) -> None:
+        """What the call is about, as a backend sums it up now."""
+        self._to.records.send(CallSummarised(self._call_id, clock.wall_ms(), summary))
+
+    def followed_by(self, responder: str) -> None:
+        """Who answered has failed; this one goes on in their place."""
+        self._to.row.count("responders_followed")
+        self._to.log.warning("responder followed", responder=responder)
+        self._to.records.send(ResponderFollowed(self._call_id, clock.wall_ms(), responder))
 
     def failed(self, stage: str, error: Exception) -> None:
         """A provider or responder failed; the call goes on."""

@@ -39,6 +39,10 @@ DIGITS_PAUSE_MS = 2_500  # a keypad entry without # is over after this
 HISTORY_TURNS_MAX = 200
 CALLS_PER_CONNECTION_MAX = 64
 
+# One turn: until the first words of its answer, whoever gives them; less is no time to try.
+TURN_BUDGET_MS = 8_000
+STAGE_MS_MIN = 200
+
 # Playout: how far ahead of the caller's ear we send, and how much goes into one message.
 PLAYOUT_LEAD_MS = 200
 MESSAGE_MS_MAX = 100
@@ -73,6 +77,20 @@ CLAIM_COPIES = 2  # workers that know of one claim: the death of either loses no
 ANSWER_TIMEOUT_MS = 50
 QUESTIONS_OUTSTANDING_MAX = 4_096
 EARLY_EVENTS_MAX = 256  # of a call whose claims are still being asked for
+
+# Providers, of one worker.
+PROVIDER_REQUESTS_MAX = (
+    128  # that wait for the first answer of one server; more wait for their turn
+)
+PROVIDER_TEXT_BYTES_MAX = 1024 * 1024
+PROVIDER_AUDIO_BYTES_MAX = 16 * 1024 * 1024  # five minutes of 24 kHz PCM
+CHAT_EXCHANGES_MAX = 40  # the model forgets what was said before these
+CHAT_REPLY_TOKENS_MAX = 400  # two minutes of speech
+CHAT_ROUNDS_MAX = 3  # requests a turn: what a tool says is answered, but not for ever
+TTS_CACHE_BYTES_MAX = 32 * 1024 * 1024  # eleven minutes of speech
+TTS_CACHE_SENTENCE_BYTES_MAX = 2 * 1024 * 1024  # 40 s
+PREPARED_CLAUSES_MAX = 400  # spoken before anybody calls; 60 are in one profile of three languages
+TTS_CACHE_SEEN_MAX = 4_096  # sentences remembered as said once
 
 # The end of a worker.
 GOODBYE_MS_MAX = 8_000

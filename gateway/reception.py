@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.conversation.language import LANGUAGES, ReplyLanguage
 from gateway.conversation.profile import Profile, choose
 from gateway.pipeline import Observer, Pipeline, Speech
 from gateway.player import Player
-from gateway.responders.base import CallInfo, Conversation
+from gateway.providers.base import Attuned, Voiced
+from gateway.responders.base import CallInfo, Conversation, Reporter
 from gateway.responders.echo import Echo
 from gateway.responders.realtime_desk import Desk
 from gateway.responders.recital import Recital, passage
-from gateway.responders.registry import LAST, Staff
+from gateway.responders.registry import LAST, REALTIME, Staff
 from gateway.settings import Settings
 from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
 RECITAL = "recital"
-REALTIME = "realtime"
+
+
+class Witness(Observer, Reporter, Protocol):
+    """Who is told everything that happens in a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,13 @@ class Seat:
     row: Row
     choice: Choice
     player: Player
-    observer: Observer
+    witness: Witness
 
 
 #: Conversations that take the caller's frames themselves, by the name of the responder.
 CONVERSATIONS: Mapping[str, Callable[[Seat], Conversation]] = {
     "echo": lambda seat: Echo(seat.player, seat.row),
-    RECITAL: lambda seat: Recital(seat.player, seat.choice.call.call_id, seat.observer.crashed),
+    RECITAL: lambda seat: Recital(seat.player, seat.choice.call.call_id, seat.witness.crashed),
 }
 
 
@@ -89,16 +94,16 @@ class Reception:
         )
         return Choice(responders, profile, language, call)
 
-    def conversation(self, choice: Choice, player: Player, observer: Observer) -> Conversation:
+    def conversation(self, choice: Choice, player: Player, witness: Witness) -> Conversation:
         """Put the conversation together; its session starts it."""
         make = CONVERSATIONS.get(choice.responders[0])
         if make is not None:
-            return make(Seat(self._settings, self._row, choice, player, observer))
+            return make(Seat(self._settings, self._row, choice, player, witness))
         if choice.responders[0] == REALTIME:
-            return self._realtime(choice, player, observer)
-        return self._pipeline(choice.responders, choice, player, observer)
+            return self._realtime(choice, player, witness)
+        return self._pipeline(choice.responders, choice, player, witness)
 
-    def _realtime(self, choice: Choice, player: Player, observer: Observer) -> Conversation:
+    def _realtime(self, choice: Choice, player: Player, witness: Witness) -> Conversation:
         """The model's conversation; who follows it takes over when it cannot be had."""
         followers = choice.responders[1:] or (LAST,)
         assert self._staff.realtime is not None, "nobody opened it"
@@ -107,14 +112,18 @@ class Reception:
             choice.profile,
             choice.language,
             player,
-            observer,
-            lambda: self._pipeline(followers, choice, player, observer),
+            witness,
+            lambda: self._pipeline(followers, choice, player, witness),
         )
         return self._staff.realtime(desk)
 
     def _pipeline(
-        self, names: tuple[str, ...], choice: Choice, player: Player, observer: Observer
+        self, names: tuple[str, ...], choice: Choice, player: Player, witness: Witness
     ) -> Conversation:
         assert self._speech is not None, "a speaking responder without providers"
-        responder = self._staff.responder(names, choice.profile, choice.call)
-        return Pipeline(self._speech, responder, player, observer, choice.language)
+        responder = self._staff.responder(names, choice.profile, choice.call, witness)
+        speech = Speech(
+            Attuned(self._speech.stt, choice.profile.keywords),
+            Voiced(self._speech.tts, choice.profile.voice),
+        )
+        return Pipeline(speech, responder, player, witness, choice.language)

@@ -52,7 +52,6 @@ class Session:
         "_rest",
         "backlog",
         "call_id",
-        "conversation_id",
         "created_at_ms",
         "frames_in",
         "hear",
@@ -68,7 +67,6 @@ class Session:
         self.stream_id = started.stream_id
         self.call_id = started.call_id
         self.language_hint = started.language_hint
-        self.conversation_id = ""
         self.created_at_ms = self.last_activity_at_ms = clock.wall_ms()
         self.frames_in = 0
         self._parts = parts
@@ -92,6 +90,11 @@ class Session:
         self._ended = False
         self._reported = (0, 0, 0, parts.line.stale, parts.line.damage)
         self.player.on_heard = parts.conversation.heard_all
+
+    @property
+    def conversation_id(self) -> str:
+        """Of the conversation that a backend keeps; "" when none does."""
+        return self._parts.ledger.conversation_id
 
     def start(self) -> None:
         """Begin the conversation."""

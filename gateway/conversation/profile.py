@@ -23,8 +23,9 @@ DEFAULT = "default"
 _SENTENCE_CHARS_MAX = 1_000
 _TEXT_CHARS_MAX = 20_000
 _ENTRIES_MAX = 200
+_KEYWORDS_MAX = 50
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_QUESTIONS = ("reason", "name", "number")
+_QUESTIONS = ("offer", "reason", "name", "number")
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
 _HOURS = re.compile(rf"closed|{_TIME}-{_TIME}(?:, ?{_TIME}-{_TIME})*")
 _PHONE_NUMBER = re.compile(r"\+?\d{3,15}")
@@ -34,7 +35,7 @@ _PHONE_NUMBER = re.compile(r"\+?\d{3,15}")
 class Profile:
     """One receptionist. Sentences are keyed by language; those that are absent have defaults.
 
-    ``questions`` maps a language to texts for the message taker's questions (reason, name,
+    ``questions`` maps a language to texts for the message taker's sentences (offer, reason, name,
     number). ``transfer_targets`` maps a spoken name to the number that it may be put through to.
     """
 
@@ -53,6 +54,12 @@ class Profile:
     def business(self, language: str) -> str:
         """The business's name as it is said in a language."""
         return self.business_names.get(language, self.business_name)
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Names that callers are likely to say."""
+        names = (self.business_name, *self.business_names.values(), *self.transfer_targets)
+        return tuple(dict.fromkeys(names))[:_KEYWORDS_MAX]
 
 
 def parse(text: str) -> Profile:

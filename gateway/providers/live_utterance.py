@@ -13,7 +13,7 @@ silent while the assistant speaks) the last half minute is kept, here and in the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.limits import UTTERANCE_MS_MAX
@@ -59,8 +59,9 @@ class _Segment:
 class LiveUtterance:
     """One call's session. What is returned are events to send, in order."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, keywords: Sequence[str] = ()) -> None:
         self._model = model
+        self._keywords = list(keywords)
         self._language = ""
         self._open = _Segment()  # appended and not committed
         self._segments: list[_Segment] = []  # of this utterance, committed
@@ -75,8 +76,8 @@ class LiveUtterance:
         events = [self._configuration()]
         self._unacknowledged.clear()
         for segment in self._segments:
+            segment.item_id = segment.interim = ""  # another session, other ids
             if segment.text is None:
-                segment.item_id = segment.interim = ""
                 segment.failed = False
                 events += [*map(append, segment.pieces), commit()]
                 self._unacknowledged.append(segment)
@@ -168,6 +169,8 @@ class LiveUtterance:
 
     def _configuration(self) -> JsonObject:
         transcription: JsonObject = {"model": self._model}
+        if self._keywords:
+            transcription["keywords"] = self._keywords
         if self._language:
             transcription["language"] = self._language
         audio: JsonObject = {

@@ -14,6 +14,7 @@ was lost is opened again, with a pause that grows.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import numpy as np
@@ -36,6 +37,8 @@ _PIECE_BYTES = PCM_RATE * PCM_BYTES_PER_SAMPLE * PIECE_MS // 1000
 FINAL_MS = 2_500
 REOPEN_MS_MIN = 500
 REOPEN_MS_MAX = 15_000
+#: Models that take names and words which are likely to be said.
+WITH_KEYWORDS = frozenset({"gpt-live-transcribe", "gpt-transcribe"})
 
 log = get_logger(__name__)
 
@@ -48,13 +51,17 @@ class LiveSpeechToText:
         self._model = model
         self._fallback = fallback
 
-    def listen(self) -> Ear:
+    def listen(self, keywords: Sequence[str] = ()) -> Ear:
         """An ear for one call."""
-        return LiveEar(self._endpoint, self._model, self._fallback)
+        hints = keywords if self._model in WITH_KEYWORDS else ()
+        utterance = LiveUtterance(self._model, hints)
+        return LiveEar(self._endpoint, utterance, self._fallback, keywords)
 
-    async def transcribe(self, pcm: bytes, language: str) -> Transcript:
+    async def transcribe(
+        self, pcm: bytes, language: str, keywords: Sequence[str] = ()
+    ) -> Transcript:
         """One utterance, as a whole."""
-        return await self._fallback.transcribe(pcm, language)
+        return await self._fallback.transcribe(pcm, language, keywords)
 
     async def aclose(self) -> None:
         """Release the fallback's connections; each ear has closed its own."""
@@ -64,10 +71,17 @@ class LiveSpeechToText:
 class LiveEar:
     """One call's session."""
 
-    def __init__(self, endpoint: Endpoint, model: str, fallback: SpeechToText) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        utterance: LiveUtterance,
+        fallback: SpeechToText,
+        keywords: Sequence[str] = (),
+    ) -> None:
         self._endpoint = endpoint
+        self._utterance = utterance
         self._fallback = fallback
-        self._utterance = LiveUtterance(model)
+        self._keywords = keywords
         self._down = soxr.ResampleStream(PCM_RATE, WIRE_RATE, 1, dtype="int16", quality="LQ")
         self._waiting = bytearray()
         self._socket: RealtimeSocket | None = None
@@ -101,7 +115,7 @@ class LiveEar:
         if text is None:
             self.fallbacks += 1
             log.warning("live transcription gave no text", fallbacks=self.fallbacks)
-            return await self._fallback.transcribe(pcm, language)
+            return await self._fallback.transcribe(pcm, language, self._keywords)
         heard = LANGUAGE_CODES.get(self._utterance.language.lower(), "")
         return Transcript(text, language or heard)
 

@@ -49,6 +49,26 @@ class CallInfo:
     language: str
 
 
+class Reporter(Protocol):
+    """Who is told what a responder does besides talking."""
+
+    def conversation_started(self, conversation_id: str) -> None:
+        """Somebody else keeps this conversation too, under this id."""
+        ...
+
+    def summarised(self, summary: str) -> None:
+        """What the call is about, as somebody else sums it up now."""
+        ...
+
+    def followed_by(self, responder: str) -> None:
+        """Who answered has failed; this one goes on in their place."""
+        ...
+
+    def failed(self, stage: str, error: Exception) -> None:
+        """A provider or responder failed."""
+        ...
+
+
 class Responder(Protocol):
     """One call's conversation. Methods may be slow; the caller of them cancels on barge-in."""
 

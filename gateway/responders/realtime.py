@@ -55,6 +55,21 @@ from gateway.settings import Settings
 
 UNTAKEN_EVENTS_MAX = 250  # 10 s that are said again to the next session
 WATCH_MS = 250
+#: Voices that the profile may name; other names mean one of text-to-speech.
+VOICES = frozenset(
+    [
+        "alloy",
+        "ash",
+        "ballad",
+        "coral",
+        "echo",
+        "sage",
+        "shimmer",
+        "verse",
+        "marin",
+        "cedar",
+    ]  # the SDK's list
+)
 _SILENCE_DBFS = -120.0
 
 log = get_logger(__name__)
@@ -100,7 +115,7 @@ def plan_of(desk: Desk, service: Service) -> Plan:
     """How the session of a call is to be set up."""
     language, hint = desk.language.reply, desk.language.transcription_hint
     return Plan(
-        voice=desk.profile.voice or service.voice,
+        voice=desk.profile.voice if desk.profile.voice in VOICES else service.voice,
         encoding=desk.player.encoding,
         turn_detection=service.turn_detection,
         instructions=instructions(desk.profile, language, fixed=bool(hint)),

@@ -11,20 +11,27 @@ in ``gateway.reception``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.conversation.profile import Profile
-from gateway.responders.base import CallInfo, Conversation, Responder
+from gateway.responders.base import CallInfo, Conversation, Reporter, Responder
+from gateway.responders.chain import Chain, Stage
 from gateway.responders.message_taker import MessageTaker
 from gateway.responders.realtime_desk import Desk
 from gateway.settings import Settings
+from supervisor.scoreboard import Row
 
 
 class Opened(Protocol):
     """What the calls of a worker share of one kind of responder."""
 
-    def responder(self, profile: Profile, call: CallInfo) -> Responder:
+    @property
+    def deadline_ms(self) -> int:
+        """How long its first words may take at most; 0 = as long as a turn may."""
+        ...
+
+    def responder(self, profile: Profile, call: CallInfo, reporter: Reporter) -> Responder:
         """One call's responder."""
         ...
 
@@ -33,27 +40,43 @@ class Opened(Protocol):
         ...
 
 
-class _MessageTakers:
-    """They share nothing."""
+class MessageTakers:
+    """Message takers share nothing."""
 
-    def responder(self, profile: Profile, call: CallInfo) -> Responder:
+    deadline_ms = 0
+
+    def responder(self, profile: Profile, call: CallInfo, _reporter: Reporter) -> Responder:
+        """One call's message taker."""
         return MessageTaker(profile, call)
 
     async def aclose(self) -> None:
         """Nothing is held."""
 
 
-def _message_taker(_settings: Settings) -> Opened:
-    return _MessageTakers()
+def _message_taker(_settings: Settings, _row: Row) -> Opened:
+    return MessageTakers()
 
 
-OPENERS: Mapping[str, Callable[[Settings], Opened]] = {
+def _llm(settings: Settings, row: Row) -> Opened:
+    from gateway.providers.assembly import open_chat
+    from gateway.responders.llm import LanguageModels
+
+    return LanguageModels(open_chat(settings, row), settings.max_tokens_per_call)
+
+
+#: Who never fails: it follows all others, listed or not.
+LAST = "message_taker"
+#: What the caller is told when this one takes over: a sentence of the lexicon.
+TAKES_OVER: Mapping[str, str] = {LAST: "take_over"}
+
+OPENERS: Mapping[str, Callable[[Settings, Row], Opened]] = {
     "message_taker": _message_taker,
+    "llm": _llm,
 }
 
 
-#: Who takes a call when nobody else can; needs nothing but speech.
-LAST = "message_taker"
+#: Takes whole calls, not turns.
+REALTIME = "realtime"
 
 
 class Staff:
@@ -68,19 +91,32 @@ class Staff:
         self.realtime = realtime
 
     @classmethod
-    def open(cls, settings: Settings) -> Staff:
+    def open(cls, settings: Settings, row: Row) -> Staff:
         """Open everybody who may have to answer; ``ConfigurationError`` for who cannot."""
-        names = (settings.responders_in_use | {LAST}) & OPENERS.keys()
-        opened = {name: OPENERS[name](settings) for name in names}
-        if "realtime" not in settings.responders_in_use:
+        names = settings.responders_in_use & OPENERS.keys()
+        names |= {LAST} if names else set()
+        names |= {LAST} if REALTIME in settings.responders_in_use else set()
+        opened = {name: OPENERS[name](settings, row) for name in names}
+        if REALTIME not in settings.responders_in_use:
             return cls(opened)
         from gateway.responders.realtime import open_realtime
 
         return cls(opened, open_realtime(settings))
 
-    def responder(self, names: tuple[str, ...], profile: Profile, call: CallInfo) -> Responder:
-        """One call's responder: the first of ``names``."""
-        return self._opened[names[0]].responder(profile, call)
+    def responder(
+        self, names: Sequence[str], profile: Profile, call: CallInfo, reporter: Reporter
+    ) -> Responder:
+        """One call's responder: the first of ``names``, followed by the others when it fails."""
+        stages = [
+            Stage(
+                name,
+                self._opened[name].responder(profile, call, reporter),
+                self._opened[name].deadline_ms,
+                TAKES_OVER.get(name, ""),
+            )
+            for name in dict.fromkeys((*names, LAST))
+        ]
+        return stages[0].responder if len(stages) == 1 else Chain(stages, reporter)
 
     async def aclose(self) -> None:
         """The worker ends."""

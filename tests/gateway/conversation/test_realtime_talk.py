@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -309,29 +310,29 @@ def test_any_events_in_any_order(
     talk = call.talk
     call.open()
     received: dict[object, int] = {}
+    acts: dict[str, Callable[[], list[Action]]] = {
+        "began": talk.caller_began,
+        "ended": lambda: talk.caller_ended(call.now_ns),
+        "heard": lambda: talk.all_heard(call.now_ns),
+        "tick": lambda: talk.tick(call.now_ns),
+        "keys": lambda: talk.keys("1", call.now_ns),
+        "part": lambda: talk.part(call.now_ns),
+        "lost": lambda: talk.lost("gone", call.now_ns),
+        "open": lambda: talk.opened(call.now_ns) if _may_open(talk) else [],
+    }
     for step in story:
         over = talk.phase is Phase.OVER
         call.now_ms += 700
         call.heard_ms = min(talk._playout.queued_ms, call.now_ms % 1_000)
+        fields: Event = {}
         if isinstance(step, tuple):
             kind, fields = step
             actions = call.receive(kind, **fields)
         else:
-            actions = call.do(
-                {
-                    "began": talk.caller_began,
-                    "ended": lambda: talk.caller_ended(call.now_ns),
-                    "heard": lambda: talk.all_heard(call.now_ns),
-                    "tick": lambda: talk.tick(call.now_ns),
-                    "keys": lambda: talk.keys("1", call.now_ns),
-                    "part": lambda: talk.part(call.now_ns),
-                    "lost": lambda: talk.lost("gone", call.now_ns),
-                    "open": lambda: talk.opened(call.now_ns) if _may_open(talk) else [],
-                }[step]()
-            )
+            actions = call.do(acts[step]())
         for action in actions:
             if isinstance(action, Play):
-                item = step[1]["item_id"]
+                item = fields["item_id"]
                 received[item] = received.get(item, 0) + len(action.audio)
         for item, end_ms in truncated(actions).items():
             assert isinstance(end_ms, int)

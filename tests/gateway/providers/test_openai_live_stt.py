@@ -15,7 +15,7 @@ from gateway.providers.realtime_socket import Endpoint
 from gateway.providers.scripted import ScriptedSpeechToText
 from tests.fakes.openai_realtime import FakeRealtime, realtime_server
 
-FRAME = (np.sin(np.arange(320) * 0.3) * 8_000).astype(np.int16).tobytes()
+FRAME: bytes = (np.sin(np.arange(320) * 0.3) * 8_000).astype(np.int16).tobytes()
 PATIENCE_S = 10
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from audio.arena import Arena
 from audio.bank import Bank
@@ -101,7 +102,10 @@ class Phone:
         self.player = Player(line, wire, "c", lambda m: self.messages.append(json.loads(m)))
         self.witness, self.stand_in = Witness(), StandIn()
         settings = Settings(
-            responder="realtime", realtime_base_url=fake.url, openai_api_key=fake.key, **given
+            responder="realtime",
+            realtime_base_url=fake.url,
+            openai_api_key=SecretStr(fake.key),
+            **given,
         )
         self.fake = fake
         desk = Desk(
