@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from gateway.conversation.care import CallPolicy
 from gateway.conversation.language import LANGUAGES, ReplyLanguage
 from gateway.conversation.profile import Profile, choose
-from gateway.pipeline import Observer, Pipeline, Speech
+from gateway.observer import Observer
+from gateway.pipeline import Manner, Pipeline, Speech
 from gateway.player import Player
 from gateway.responders.base import CallInfo, Conversation
 from gateway.responders.echo import Echo
@@ -75,4 +77,11 @@ class Reception:
             return Recital(player, choice.call.call_id, observer.crashed)
         assert self._speech is not None, "a speaking responder without providers"
         responder = MessageTaker(choice.profile, choice.call)
-        return Pipeline(self._speech, responder, player, observer, choice.language)
+        settings = self._settings
+        policy = CallPolicy(
+            barge_in_after_ms=settings.barge_in_after_ms,
+            filler_after_ms=settings.filler_after_ms,
+            idle_prompt_ms=settings.idle_prompt_ms,
+            max_call_ms=settings.max_call_ms,
+        )
+        return Pipeline(self._speech, responder, player, observer, choice.language, Manner(policy))
