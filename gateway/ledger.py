@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from gateway import clock
 from gateway.conversation.history import Role
 from gateway.conversation.timing import TurnTimes
+from gateway.errors import ProviderError
 from gateway.ops.log import Log
 from gateway.ops.records import (
     CallEnded,
@@ -139,7 +140,8 @@ class Ledger:
     def failed(self, stage: str, error: Exception) -> None:
         """A provider or responder failed; the call goes on."""
         self._to.row.count("provider_errors")
-        self._to.log.error("provider failed", stage=stage, exc_info=error)
+        bug = None if isinstance(error, ProviderError) else error
+        self._to.log.error("provider failed", stage=stage, reason=str(error), exc_info=bug)
 
     def crashed(self, error: BaseException) -> None:
         """A bug of ours: this call ends, no other."""

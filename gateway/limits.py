@@ -37,6 +37,10 @@ CLAUSE_CHARS_MAX = 400
 DIGITS_MAX = 32
 DIGITS_PAUSE_MS = 2_500  # a keypad entry without # is over after this
 HISTORY_TURNS_MAX = 200
+SPECULATE_AFTER_MS = 200  # a pause this long: the text may be needed soon
+ACKNOWLEDGEMENT_MS_MAX = 600  # longer speech is no "mhm"
+SPEECH_AHEAD_MS_MAX = 2_000  # of each clause that was synthesised and not given to the player yet
+CLOSING_MS_MAX = 30_000  # the last words are heard by then, or will not be
 CALLS_PER_CONNECTION_MAX = 64
 
 # One turn: until the first words of its answer, whoever gives them; less is no time to try.

@@ -6,9 +6,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.conversation.care import CallPolicy
 from gateway.conversation.language import LANGUAGES, ReplyLanguage
 from gateway.conversation.profile import Profile, choose
-from gateway.pipeline import Observer, Pipeline, Speech
+from gateway.observer import Observer
+from gateway.pipeline import Manner, Pipeline, Speech
 from gateway.player import Player
 from gateway.providers.base import Attuned, Voiced
 from gateway.responders.base import CallInfo, Conversation, Reporter
@@ -104,4 +106,11 @@ class Reception:
             Attuned(self._speech.stt, choice.profile.keywords),
             Voiced(self._speech.tts, choice.profile.voice),
         )
-        return Pipeline(speech, responder, player, witness, choice.language)
+        settings = self._settings
+        policy = CallPolicy(
+            barge_in_after_ms=settings.barge_in_after_ms,
+            filler_after_ms=settings.filler_after_ms,
+            idle_prompt_ms=settings.idle_prompt_ms,
+            max_call_ms=settings.max_call_ms,
+        )
+        return Pipeline(speech, responder, player, witness, choice.language, Manner(policy))

@@ -117,6 +117,18 @@ class Settings(BaseSettings):
         "", description="Responders a caller may pick by parameter `responder`, comma-separated."
     )
     language: Language = Field("auto", description="Language of calls that bring no hint.")
+    barge_in_after_ms: int = Field(
+        200, ge=40, le=2_000, description="Speech over the assistant that makes it pause."
+    )
+    filler_after_ms: int = Field(
+        2_500, ge=200, description="An answer that takes longer is announced: one moment, please."
+    )
+    idle_prompt_ms: int = Field(
+        15_000, ge=1_000, description="Silence until the caller is asked whether they are there."
+    )
+    max_call_ms: int = Field(
+        3_600_000, ge=1_000, description="A conversation that lasts longer is ended politely."
+    )
     profile_dir: Path = Field(
         Path("profiles"), description="One TOML file a called number; default.toml otherwise."
     )

@@ -14,7 +14,8 @@ from tests.integration.conftest import Gateway
 
 pytestmark = pytest.mark.timeout(180)
 
-ONE_CALL = ("--scenario", "talk", "--calls", "1", "--audio", "tests/fixtures/clips/en/cards-001.wav")
+CLIP = "tests/fixtures/clips/en/cards-001.wav"
+ONE_CALL = ("--scenario", "talk", "--calls", "1", "--audio", CLIP)
 
 
 def metric(gateway: Gateway, name: str) -> float:
