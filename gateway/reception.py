@@ -8,11 +8,12 @@ from typing import Protocol
 
 from gateway.conversation.care import CallPolicy
 from gateway.conversation.language import LANGUAGES, ReplyLanguage
+from gateway.conversation.lexicon import lexicon
 from gateway.conversation.profile import Profile, choose
 from gateway.observer import Observer
 from gateway.pipeline import Manner, Pipeline, Speech
 from gateway.player import Player
-from gateway.providers.base import Attuned, Voiced
+from gateway.providers.for_call import Attuned, Voiced
 from gateway.responders.base import CallInfo, Conversation, Reporter
 from gateway.responders.echo import Echo
 from gateway.responders.recital import Recital, passage
@@ -22,6 +23,8 @@ from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
 RECITAL = "recital"
+#: Said when something cannot be spoken.
+APOLOGIES = {language: lexicon(language).sentences["trouble"] for language in LANGUAGES}
 
 
 class Witness(Observer, Reporter, Protocol):
@@ -104,7 +107,7 @@ class Reception:
         responder = self._staff.responder(choice.responders, choice.profile, choice.call, witness)
         speech = Speech(
             Attuned(self._speech.stt, choice.profile.keywords),
-            Voiced(self._speech.tts, choice.profile.voice),
+            Voiced(self._speech.tts, choice.profile.voice, APOLOGIES),
         )
         settings = self._settings
         policy = CallPolicy(
