@@ -183,7 +183,9 @@ def _make_kit(settings: Settings, speech_url: str, row: Row) -> _Kit:
 def _make_speech(settings: Settings, speech_url: str, row: Row) -> Speech:
     # Imported here, before the worker is ready: it takes 0.4 s, and an echo needs none of it.
     from gateway.providers.assembly import open_speech_to_text, open_text_to_speech
+    from gateway.providers.rehearsal import rehearse
 
+    rehearse()
     return Speech(
         open_speech_to_text(settings, speech_url, row),
         open_text_to_speech(settings, speech_url, row),

@@ -38,7 +38,7 @@ WRONG_KEY = "sk-wrong-0123456789abcdefgh"
 
 @dataclass(frozen=True)
 class Row:
-    """A fault of the fake, or settings that cannot work; ``spare``: each stage has a second server."""
+    """A fault of the fake, or settings that cannot work; ``spare``: all have a second server."""
 
     name: str
     fault: Fault | None = None
