@@ -54,6 +54,14 @@ class Profile:
         """The business's name as it is said in a language."""
         return self.business_names.get(language, self.business_name)
 
+    def transfer_number(self, target: str) -> str:
+        """The number a target may be put through to, named by its name or number; "" for none."""
+        wanted, digits = target.strip().casefold(), number_key(target)
+        for name, number in self.transfer_targets.items():
+            if name.casefold() == wanted or (digits and number_key(number) == digits):
+                return number
+        return ""
+
 
 def parse(text: str) -> Profile:
     """A profile from TOML; ``ConfigurationError`` names the key that is wrong."""
