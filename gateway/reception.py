@@ -80,7 +80,7 @@ class Reception:
         #: Languages that have a voice; all of them until the speech server says otherwise.
         self.spoken: Collection[str] = LANGUAGES
 
-    def choose(self, started: StreamStarted) -> Choice:
+    def choose(self, started: StreamStarted, *, transferable: bool = False) -> Choice:
         """Decide who takes the call. Callers may pick a responder only from an allow-list."""
         settings, told = self._settings, started.parameters
         asked = told.get("responder", "")
@@ -95,6 +95,8 @@ class Reception:
             caller_number=told.get("from", told.get("From", "")),
             called_number=called_number,
             language=language.reply,
+            caller_name=told.get("callerName", told.get("CallerName", "")),
+            transferable=transferable,
         )
         return Choice(responders, profile, language, call)
 
