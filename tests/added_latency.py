@@ -134,4 +134,5 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
     sys.exit(main())

@@ -171,4 +171,5 @@ def _requests(gateway: Gateway) -> float:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
     sys.exit(main())
