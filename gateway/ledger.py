@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass
 from gateway import clock
 from gateway.conversation.history import Role
 from gateway.conversation.timing import TurnTimes
+from gateway.departures import DONE
 from gateway.ops.log import Log
 from gateway.ops.records import (
     CallEnded,
     CallStarted,
     CallSummarised,
+    CallTransferred,
     ConversationStarted,
     MessageTaken,
     RecordsSender,
@@ -33,7 +35,10 @@ from supervisor.scoreboard import Row
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """Where a ledger reports to."""
+    """Where a ledger reports to. ``hang_up`` closes the stream, the last two end the call.
+
+    ``transfer`` is told a number, and whom to tell what became of it.
+    """
 
     log: Log
     records: RecordsSender
@@ -41,6 +46,8 @@ class Channels:
     wire: Wire
     send: Callable[[bytes], None]
     hang_up: Callable[[str], None]
+    end_call: Callable[[], None]
+    transfer: Callable[[str, Callable[[str], None]], None]
 
 
 class Ledger:
@@ -119,7 +126,15 @@ class Ledger:
 
     def transfer(self, number: str) -> None:
         """The caller is to be handed over to this number now; what cannot be is hung up."""
-        self._to.hang_up("transfer")
+        self._to.log.info("transfer", number=number)
+        self._to.transfer(number, lambda result: self._transferred(number, result))
+
+    def _transferred(self, number: str, result: str) -> None:
+        if result == DONE:
+            self._to.row.count("calls_transferred")
+        self._to.log.info("transferred", result=result)
+        event = CallTransferred(self._call_id, clock.wall_ms(), number, result)
+        self._to.records.send(event)
 
     def conversation_started(self, conversation_id: str) -> None:
         """A backend keeps this conversation too."""
@@ -139,7 +154,7 @@ class Ledger:
     def failed(self, stage: str, error: Exception) -> None:
         """A provider or responder failed; the call goes on."""
         self._to.row.count("provider_errors")
-        self._to.log.error("provider failed", stage=stage, exc_info=error)
+        self._to.log.error("provider failed", stage=stage, reason=str(error))
 
     def crashed(self, error: BaseException) -> None:
         """A bug of ours: this call ends, no other."""
@@ -148,7 +163,7 @@ class Ledger:
 
     def hang_up(self) -> None:
         """The conversation is over."""
-        self._to.hang_up("hang-up")
+        self._to.end_call()
 
     def ended(self, reason: str, frames_in: int, frames_out: int) -> None:
         """The call is over."""

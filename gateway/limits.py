@@ -37,6 +37,10 @@ CLAUSE_CHARS_MAX = 400
 DIGITS_MAX = 32
 DIGITS_PAUSE_MS = 2_500  # a keypad entry without # is over after this
 HISTORY_TURNS_MAX = 200
+SPECULATE_AFTER_MS = 200  # a pause this long: the text may be needed soon
+ACKNOWLEDGEMENT_MS_MAX = 600  # longer speech is no "mhm"
+SPEECH_AHEAD_MS_MAX = 2_000  # of each clause that was synthesised and not given to the player yet
+CLOSING_MS_MAX = 30_000  # the last words are heard by then, or will not be
 CALLS_PER_CONNECTION_MAX = 64
 
 # One turn: until the first words of its answer, whoever gives them; less is no time to try.
@@ -84,6 +88,7 @@ PROVIDER_REQUESTS_MAX = (
 )
 PROVIDER_TEXT_BYTES_MAX = 1024 * 1024
 PROVIDER_AUDIO_BYTES_MAX = 16 * 1024 * 1024  # five minutes of 24 kHz PCM
+APOLOGY_EVERY_MS = 5_000  # for what could not be spoken: once for all clauses of an answer
 CHAT_EXCHANGES_MAX = 40  # the model forgets what was said before these
 CHAT_REPLY_TOKENS_MAX = 400  # two minutes of speech
 CHAT_ROUNDS_MAX = 3  # requests a turn: what a tool says is answered, but not for ever

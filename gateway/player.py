@@ -209,9 +209,23 @@ class Player:
         return self._fed * FRAME_MS
 
     def heard_ms(self, now_ns: int) -> int:
-        """How much of this utterance the caller has heard."""
+        """Milliseconds of this utterance that were heard so far."""
         self._report_sent(now_ns)
         return self._marks.heard_ms(now_ns)
+
+    def playing_ms(self, now_ns: int) -> int | None:
+        """The place in this utterance that is played now; None when nothing is."""
+        left_ns = self._pacer.end_ns - now_ns
+        if left_ns <= 0 or not self._sent:
+            return None
+        return max(0, self._sent * FRAME_MS - left_ns // clock.NS_PER_MS)
+
+    @property
+    def began_ns(self) -> int | None:
+        """When the first frame of this utterance went, if the carrier never ran dry since."""
+        if not self._sent:
+            return None
+        return self._pacer.end_ns - self._sent * FRAME_MS * clock.NS_PER_MS
 
     @property
     def gaps(self) -> int:

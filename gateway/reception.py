@@ -6,11 +6,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.conversation.care import CallPolicy
 from gateway.conversation.language import LANGUAGES, ReplyLanguage
+from gateway.conversation.lexicon import lexicon
 from gateway.conversation.profile import Profile, choose
-from gateway.pipeline import Observer, Pipeline, Speech
+from gateway.observer import Observer
+from gateway.pipeline import Manner, Pipeline, Speech
 from gateway.player import Player
-from gateway.providers.base import Attuned, Voiced
+from gateway.providers.for_call import Attuned, Voiced
 from gateway.responders.base import CallInfo, Conversation, Reporter
 from gateway.responders.echo import Echo
 from gateway.responders.realtime_desk import Desk
@@ -21,6 +24,8 @@ from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
 RECITAL = "recital"
+#: Said when something cannot be spoken.
+APOLOGIES = {language: lexicon(language).sentences["trouble"] for language in LANGUAGES}
 
 
 class Witness(Observer, Reporter, Protocol):
@@ -76,7 +81,7 @@ class Reception:
         #: Languages that have a voice; all of them until the speech server says otherwise.
         self.spoken: Collection[str] = LANGUAGES
 
-    def choose(self, started: StreamStarted) -> Choice:
+    def choose(self, started: StreamStarted, *, transferable: bool = False) -> Choice:
         """Decide who takes the call. Callers may pick a responder only from an allow-list."""
         settings, told = self._settings, started.parameters
         asked = told.get("responder", "")
@@ -91,6 +96,8 @@ class Reception:
             caller_number=told.get("from", told.get("From", "")),
             called_number=called_number,
             language=language.reply,
+            caller_name=told.get("callerName", told.get("CallerName", "")),
+            transferable=transferable,
         )
         return Choice(responders, profile, language, call)
 
@@ -107,15 +114,13 @@ class Reception:
         """The model's conversation; who follows it takes over when it cannot be had."""
         followers = choice.responders[1:] or (LAST,)
         assert self._staff.realtime is not None, "nobody opened it"
-        desk = Desk(
-            choice.call,
-            choice.profile,
-            choice.language,
-            player,
-            witness,
-            lambda: self._pipeline(followers, choice, player, witness),
-        )
-        return self._staff.realtime(desk)
+
+        def stand_in() -> Conversation:
+            witness.followed_by(followers[0])
+            return self._pipeline(followers, choice, player, witness)
+
+        call, profile, language = choice.call, choice.profile, choice.language
+        return self._staff.realtime(Desk(call, profile, language, player, witness, stand_in))
 
     def _pipeline(
         self, names: tuple[str, ...], choice: Choice, player: Player, witness: Witness
@@ -124,6 +129,13 @@ class Reception:
         responder = self._staff.responder(names, choice.profile, choice.call, witness)
         speech = Speech(
             Attuned(self._speech.stt, choice.profile.keywords),
-            Voiced(self._speech.tts, choice.profile.voice),
+            Voiced(self._speech.tts, choice.profile.voice, APOLOGIES),
         )
-        return Pipeline(speech, responder, player, witness, choice.language)
+        settings = self._settings
+        policy = CallPolicy(
+            barge_in_after_ms=settings.barge_in_after_ms,
+            filler_after_ms=settings.filler_after_ms,
+            idle_prompt_ms=settings.idle_prompt_ms,
+            max_call_ms=settings.max_call_ms,
+        )
+        return Pipeline(speech, responder, player, witness, choice.language, Manner(policy))

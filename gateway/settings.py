@@ -35,7 +35,9 @@ LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 VadMode = Literal["silero", "level", "off"]
 Language = Literal["en", "ar", "ru", "auto"]
 #: Who can answer; ``gateway.responders.registry`` and ``gateway.reception`` know how.
-RESPONDERS = ("message_taker", "llm", "realtime", "echo", "recital")
+RESPONDERS = ("message_taker", "backend", "llm", "realtime", "transcriber", "echo", "recital")
+#: Who takes every call while AI_CONVERSATION_ENABLED is false.
+TRANSCRIBER = "transcriber"
 #: Responders for measuring: they need neither speech-to-text nor text-to-speech, and stand alone.
 WITHOUT_PROVIDERS = frozenset({"echo", "recital"})
 
@@ -117,6 +119,18 @@ class Settings(BaseSettings):
         "", description="Responders a caller may pick by parameter `responder`, comma-separated."
     )
     language: Language = Field("auto", description="Language of calls that bring no hint.")
+    barge_in_after_ms: int = Field(
+        200, ge=40, le=2_000, description="Speech over the assistant that makes it pause."
+    )
+    filler_after_ms: int = Field(
+        2_500, ge=200, description="An answer that takes longer is announced: one moment, please."
+    )
+    idle_prompt_ms: int = Field(
+        15_000, ge=1_000, description="Silence until the caller is asked whether they are there."
+    )
+    max_call_ms: int = Field(
+        3_600_000, ge=1_000, description="A conversation that lasts longer is ended politely."
+    )
     profile_dir: Path = Field(
         Path("profiles"), description="One TOML file a called number; default.toml otherwise."
     )
@@ -166,6 +180,44 @@ class Settings(BaseSettings):
         description="Tokens one call may cost with RESPONDER=llm, then it ends; 0 = no limit.",
     )
 
+    ai_conversation_enabled: bool = Field(
+        True, description="false: say nothing, only write down what callers say."
+    )
+    backend_api_base_url: str = Field(
+        "", description="Address of the backend for RESPONDER=backend, before /conversation/..."
+    )
+    backend_api_timeout_ms: int = Field(
+        5_000,
+        ge=100,
+        le=60_000,
+        description="Milliseconds that one turn may wait for the backend, retries included.",
+    )
+    backend_api_key: SecretStr = Field(
+        SecretStr(""), description="Bearer token that the backend wants; empty = none."
+    )
+    backend_start: Literal["utterance", "call"] = Field(
+        "utterance",
+        description="When its conversation starts: utterance (we greet), call (it greets).",
+    )
+    backend_idempotent: bool = Field(
+        False, description="true: it knows Idempotency-Key, so what got no answer is sent again."
+    )
+    backend_idempotency_key: Literal["quoted", "bare"] = Field(
+        "quoted", description="How that header is written: quoted (the draft standard) or bare."
+    )
+    twilio_auth_token: SecretStr = Field(
+        SecretStr(""),
+        description="Secrets by which Twilio signs, comma-separated; then only Twilio gets in.",
+    )
+    twilio_account_sid: str = Field(
+        "", description="Account whose calls are hung up and transferred by Twilio's REST API."
+    )
+    twilio_api_base_url: str = Field(
+        "https://api.twilio.com", description="Address of Twilio's REST API."
+    )
+    records_days: int = Field(
+        0, ge=0, description="Days after which calls and messages are deleted; 0 = never."
+    )
     stt_mode: Literal["utterance", "live"] = Field(
         "utterance",
         description="utterance sends what was said at a pause; live streams it to STT_BASE_URL's "
@@ -210,6 +262,20 @@ class Settings(BaseSettings):
                 raise ValueError(f"must {local}begin with http:// or https://")
         return value
 
+    @field_validator("backend_api_base_url", "twilio_api_base_url")
+    @classmethod
+    def _is_web_address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+    @field_validator("twilio_account_sid")
+    @classmethod
+    def _is_account(cls, value: str) -> str:
+        if value and not (value.startswith("AC") and value.isalnum() and value.isascii()):
+            raise ValueError("must begin with AC, as in Twilio's console")
+        return value
+
     @field_validator("responder", "caller_responders")
     @classmethod
     def _are_responders(cls, value: str) -> str:
@@ -246,6 +312,8 @@ class Settings(BaseSettings):
             raise ValueError(f"the public port and the console port are both {self.gateway_port}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("TLS_CERT and TLS_KEY belong together: set both or neither")
+        if "backend" in self.responders_in_use and not self.backend_api_base_url:
+            raise ValueError("RESPONDER=backend needs BACKEND_API_BASE_URL")
         if self.dsp_count > self.places:
             raise ValueError(
                 f"DSP_PROCESSES={self.dsp_processes} is too many: {self.workers} workers "
@@ -292,12 +360,16 @@ class Settings(BaseSettings):
     @property
     def responder_names(self) -> tuple[str, ...]:
         """Who answers, in order: who fails is followed by the next."""
-        return parse_names(self.responder)
+        names = parse_names(self.responder)
+        if self.ai_conversation_enabled or names[0] in WITHOUT_PROVIDERS:
+            return names
+        return (TRANSCRIBER,)
 
     @property
     def caller_responder_names(self) -> frozenset[str]:
         """Responders that a caller may pick."""
-        return frozenset(parse_names(self.caller_responders))
+        names = frozenset(parse_names(self.caller_responders))
+        return names if self.ai_conversation_enabled else names & WITHOUT_PROVIDERS
 
     @property
     def responders_in_use(self) -> frozenset[str]:

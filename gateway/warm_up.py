@@ -42,7 +42,10 @@ class WarmUp:
 
     async def run(self) -> None:
         """All of it; the worker cancels what is not done when it ends."""
-        await asyncio.gather(self._get_to_know(), self._speak())
+        works = (self._get_to_know(), self._speak())
+        for error in await asyncio.gather(*works, return_exceptions=True):
+            if isinstance(error, Exception):  # a bug of ours: calls do without
+                log.error("warm-up failed", exc_info=error)
 
     async def _get_to_know(self) -> None:
         from gateway.providers.check import look_at, servers_in_use

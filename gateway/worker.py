@@ -31,6 +31,7 @@ from gateway import clock
 from gateway.admission import SENTENCES, Admission, Admits, Pulse
 from gateway.bridge import Bridge
 from gateway.conversation.profile import Profile
+from gateway.departures import Carrier
 from gateway.doorway import Doorway, Ways
 from gateway.errors import ConfigurationError
 from gateway.limits import CONNECTIONS_END_MS_MAX, GOODBYE_MS_MAX
@@ -129,6 +130,7 @@ def _make_parts(
             reception=reception,
             records=records,
             mesh=mesh,
+            carriers=kit.carriers,
         )
     )
     return WorkerParts(
@@ -159,8 +161,11 @@ class _Kit:
     profiles: dict[str, Profile]
     speech: Speech | None
     staff: Staff
+    carriers: dict[str, Carrier]
 
     async def close(self) -> None:
+        for carrier in self.carriers.values():
+            await carrier.aclose()
         await self.staff.aclose()
         if self.speech is not None:
             await self.speech.stt.aclose()
@@ -177,13 +182,28 @@ def _make_kit(settings: Settings, speech_url: str, row: Row) -> _Kit:
         profiles=load_profiles(settings.profile_dir),
         speech=_make_speech(settings, speech_url, row) if settings.uses_providers else None,
         staff=Staff.open(settings, row),
+        carriers=_make_carriers(settings),
     )
+
+
+def _make_carriers(settings: Settings) -> dict[str, Carrier]:
+    """By wire, whoever can end and hand over its calls."""
+    # The first of several secrets is the present one; the others are on their way out.
+    token = settings.twilio_auth_token.get_secret_value().partition(",")[0].strip()
+    if not (token and settings.twilio_account_sid):
+        return {}
+    from gateway.providers.twilio_rest import TwilioRest
+
+    base_url = settings.twilio_api_base_url
+    return {"twilio": TwilioRest(base_url, settings.twilio_account_sid, token)}
 
 
 def _make_speech(settings: Settings, speech_url: str, row: Row) -> Speech:
     # Imported here, before the worker is ready: it takes 0.4 s, and an echo needs none of it.
     from gateway.providers.assembly import open_speech_to_text, open_text_to_speech
+    from gateway.providers.rehearsal import rehearse
 
+    rehearse()
     return Speech(
         open_speech_to_text(settings, speech_url, row),
         open_text_to_speech(settings, speech_url, row),

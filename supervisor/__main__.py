@@ -25,6 +25,7 @@ from typing_extensions import override
 from audio.arena import ArenaError
 from audio.layout import Layout
 from gateway.errors import ConfigurationError
+from gateway.responders.profiles import load_profiles
 from gateway.settings import Settings, load_settings
 from supervisor.composition import (
     Reloader,
@@ -133,7 +134,9 @@ def _read_command_line(arguments: Sequence[str] | None) -> tuple[Callable[[], Se
 
     def read() -> Settings:
         found = ENV_FILE if env_file is None and ENV_FILE.exists() else env_file
-        return load_settings(found, **flags)
+        settings = load_settings(found, **flags)
+        load_profiles(settings.profile_dir)  # a fault in one is told now, not by the workers
+        return settings
 
     return read, check_only
 

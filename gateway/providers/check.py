@@ -51,7 +51,10 @@ async def look_at(specs: Iterable[ServerSpec], today: date) -> Findings:
         findings.configured.append(_configured(spec))
         if not spec.is_local:
             others.setdefault(spec.base_url, []).append(spec)
-    async with httpx2.AsyncClient(timeout=CHECK_TIMEOUT_S) as client:
+    if not others:
+        return findings
+    # In a thread: it reads the certificates of this host, and calls may be up.
+    async with await asyncio.to_thread(httpx2.AsyncClient, timeout=CHECK_TIMEOUT_S) as client:
         lists = await asyncio.gather(*(_models(client, of[0]) for of in others.values()))
     for of, (models, fault) in zip(others.values(), lists, strict=True):
         if fault:

@@ -41,12 +41,14 @@ Reply = Say | HangUp | TakeMessage | Transfer
 
 @dataclass(frozen=True, slots=True)
 class CallInfo:
-    """What a responder knows about its call."""
+    """What a responder knows about its call; ``transferable``: its carrier can hand it over."""
 
     call_id: str
     caller_number: str
     called_number: str
     language: str
+    caller_name: str = ""
+    transferable: bool = False
 
 
 class Reporter(Protocol):

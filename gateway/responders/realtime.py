@@ -85,6 +85,7 @@ class Service:
     turn_detection: TurnDetection
     price: Price | None
     limit_usd: float
+    call_ms_max: int
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -108,6 +109,7 @@ class Service:
             turn_detection=TurnDetection(settings.realtime_turn_detection),
             price=price,
             limit_usd=limit_usd,
+            call_ms_max=settings.max_call_ms,
         )
 
 
@@ -121,7 +123,7 @@ def plan_of(desk: Desk, service: Service) -> Plan:
         instructions=instructions(desk.profile, language, fixed=bool(hint)),
         greeting=greeting(desk.profile, language),
         language=hint,
-        transfer_targets=desk.profile.transfer_targets,
+        transfer_targets=desk.profile.transfer_targets if desk.call.transferable else {},
     )
 
 
@@ -294,9 +296,12 @@ class RealtimeConversation:
 
     async def _watch(self) -> None:
         """The time."""
-        while True:
+        end_ns = clock.now_ns() + self._service.call_ms_max * clock.NS_PER_MS
+        while self._stand_in is None:
             await clock.sleep_ms(WATCH_MS)
             now_ns = clock.now_ns()
+            if now_ns > end_ns and not self._talk.is_leaving:
+                self.say_goodbye()
             self._do(self._talk.tick(now_ns))
             if self._talk.is_audible:
                 self._do(self._talk.heard(self._player.heard_ms(now_ns)))

@@ -19,7 +19,8 @@ from gateway.responders.base import CallInfo, Conversation, Reporter, Responder
 from gateway.responders.chain import Chain, Stage
 from gateway.responders.message_taker import MessageTaker
 from gateway.responders.realtime_desk import Desk
-from gateway.settings import Settings
+from gateway.responders.transcriber import Transcriber
+from gateway.settings import TRANSCRIBER, Settings
 from supervisor.scoreboard import Row
 
 
@@ -53,8 +54,31 @@ class MessageTakers:
         """Nothing is held."""
 
 
+class Transcribers:
+    """Transcribers share nothing."""
+
+    deadline_ms = 0
+
+    def responder(self, _profile: Profile, _call: CallInfo, _reporter: Reporter) -> Responder:
+        """One call's transcriber."""
+        return Transcriber()
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
 def _message_taker(_settings: Settings, _row: Row) -> Opened:
     return MessageTakers()
+
+
+def _transcriber(_settings: Settings, _row: Row) -> Opened:
+    return Transcribers()
+
+
+def _backend(settings: Settings, _row: Row) -> Opened:
+    from gateway.responders.backend import Backends
+
+    return Backends.open(settings)
 
 
 def _llm(settings: Settings, row: Row) -> Opened:
@@ -64,14 +88,17 @@ def _llm(settings: Settings, row: Row) -> Opened:
     return LanguageModels(open_chat(settings, row), settings.max_tokens_per_call)
 
 
-#: Who never fails: it follows all others, listed or not.
+#: Who never fails: it follows all others, listed or not; but silence is not to be broken.
 LAST = "message_taker"
+NOT_FOLLOWED = frozenset({TRANSCRIBER})
 #: What the caller is told when this one takes over: a sentence of the lexicon.
 TAKES_OVER: Mapping[str, str] = {LAST: "take_over"}
 
 OPENERS: Mapping[str, Callable[[Settings, Row], Opened]] = {
     "message_taker": _message_taker,
     "llm": _llm,
+    "backend": _backend,
+    TRANSCRIBER: _transcriber,
 }
 
 
@@ -114,7 +141,7 @@ class Staff:
                 self._opened[name].deadline_ms,
                 TAKES_OVER.get(name, ""),
             )
-            for name in dict.fromkeys((*names, LAST))
+            for name in (names if names[0] in NOT_FOLLOWED else dict.fromkeys((*names, LAST)))
         ]
         return stages[0].responder if len(stages) == 1 else Chain(stages, reporter)
 

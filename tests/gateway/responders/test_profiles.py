@@ -79,5 +79,5 @@ def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     (tmp_path / "default.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match=r"default\.toml: 'utf-8' codec"):
+    with pytest.raises(ConfigurationError, match=r"default\.toml: is not UTF-8"):
         load_profiles(tmp_path)

@@ -109,7 +109,7 @@ class Phone:
         )
         self.fake = fake
         desk = Desk(
-            CallInfo("c", "", "", "en"),
+            CallInfo("c", "", "", "en", transferable=True),
             PROFILE,
             ReplyLanguage("en"),
             self.player,
@@ -380,6 +380,17 @@ def test_a_call_that_costs_too_much_is_handed_over_when_its_words_were_played(
         yield
 
     call(make_arena, fake, scene, max_cost_usd_per_call=0.001)
+
+
+def test_a_call_that_lasts_too_long_is_ended_politely(make_arena: MakeArena) -> None:
+    fake = FakeRealtime(answers=[Answer("Hello.", 200), Answer("We must end here.", 200)])
+
+    async def scene(phone: Phone) -> AsyncGenerator[None, None]:
+        await phone.until(lambda: "hang_up" in phone.witness.names(), "it hangs up")
+        yield
+
+    phone = call(make_arena, fake, scene, max_call_ms=1_000)
+    assert ("assistant", "We must end here.") in phone.witness.told
 
 
 def test_keys_and_the_end_of_the_gateway(make_arena: MakeArena) -> None:
