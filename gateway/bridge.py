@@ -9,6 +9,7 @@ earlier lease that are still in flight come out with an old tag and are thrown a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from audio.arena import Arena
 from audio.format import WIRE_FORMATS, Encoding
@@ -19,26 +20,44 @@ from audio.ring import RingWriter
 _EPOCH_BITS = 24
 
 
+class Soon(Protocol):
+    """What a bell needs of an event loop."""
+
+    def call_soon(self, callback: Callable[[], None], /) -> object:
+        """Call at the end of this iteration."""
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
+        """Call after ``delay`` seconds."""
+        ...
+
+
 class Bell:
-    """Wakes the DSP process once at the end of a loop iteration, however often it is rung."""
+    """Wakes the DSP process at the end of a loop iteration, however often it is rung.
 
-    __slots__ = ("_call_soon", "_wake", "rung")
+    It stays ``rung`` for ``rest_ms`` more: a DSP process that was woken and found work looks again
+    after half a tick, so what is pushed before that needs no system call of its own.
+    """
 
-    def __init__(
-        self, wake: Callable[[], None], call_soon: Callable[[Callable[[], None]], object]
-    ) -> None:
+    __slots__ = ("_loop", "_rest_s", "_wake", "rung")
+
+    def __init__(self, wake: Callable[[], None], loop: Soon, rest_ms: float) -> None:
         self._wake = wake
-        self._call_soon = call_soon
+        self._loop = loop
+        self._rest_s = rest_ms / 1000
         self.rung = False
 
     def ring(self) -> None:
-        """Wake soon; only when it is not ``rung`` yet."""
+        """Wake soon; for a push only when it is not ``rung`` yet."""
         self.rung = True
-        self._call_soon(self._go)
+        self._loop.call_soon(self._go)
 
     def _go(self) -> None:
-        self.rung = False
         self._wake()
+        self._loop.call_later(self._rest_s, self._rested)
+
+    def _rested(self) -> None:
+        self.rung = False
 
 
 class Line:
@@ -47,14 +66,14 @@ class Line:
     __slots__ = (
         "_caller_wire",
         "_damage_seen",
-        "_encoding_at",
+        "_encodings_at",
         "_generation_at",
         "_pcm",
         "_pushed_at",
         "_results",
         "_taken_at",
         "_words",
-        "encoding",
+        "encodings",
         "frame_bytes",
         "push_assistant",
         "push_caller",
@@ -64,11 +83,14 @@ class Line:
     def __init__(self, arena: Arena, slot: int, results: Outputs, bell: Bell) -> None:
         layout = arena.layout
         self.slot = slot
-        self.encoding = Encoding.MULAW
+        self.encodings = (Encoding.MULAW, Encoding.MULAW)
         self.frame_bytes = 0
         self._damage_seen = 0
         self._words = arena.words
-        self._encoding_at = layout.word_index(SlotWord.ENCODING, slot)
+        self._encodings_at = (
+            layout.word_index(SlotWord.CALLER_ENCODING, slot),
+            layout.word_index(SlotWord.ASSISTANT_ENCODING, slot),
+        )
         self._generation_at = layout.word_index(SlotWord.GENERATION, slot)
         self._caller_wire = RingWriter(arena, layout.caller_wire, slot, bell=bell)
         self._results = results
@@ -81,13 +103,14 @@ class Line:
         #: Hand one frame of PCM16 at 16 or 24 kHz to the DSP process; False when full.
         self.push_assistant = self._pcm.push
 
-    def begin(self, encoding: Encoding) -> None:
-        """Start a new lease for a call whose carrier uses ``encoding``."""
+    def begin(self, caller: Encoding, assistant: Encoding) -> None:
+        """Start a new lease for a call whose carrier sends and takes these encodings."""
         generation = self._words[self._generation_at] + 1
         self._words[self._generation_at] = generation
-        self._words[self._encoding_at] = encoding
-        self.encoding = encoding
-        self.frame_bytes = WIRE_FORMATS[encoding].frame_bytes
+        for at, encoding in zip(self._encodings_at, (caller, assistant), strict=True):
+            self._words[at] = encoding
+        self.encodings = (caller, assistant)
+        self.frame_bytes = WIRE_FORMATS[caller].frame_bytes
         tag = generation << _EPOCH_BITS
         self._caller_wire.tag = self._pcm.tag = tag
         self._results.begin(self.slot, tag)
@@ -97,7 +120,7 @@ class Line:
         damage = self.damage
         if damage != self._damage_seen:
             self._damage_seen = damage
-            self.begin(self.encoding)
+            self.begin(*self.encodings)
         return damage
 
     @property
@@ -164,10 +187,11 @@ class Bridge:
         self,
         arena: Arena,
         wake: Callable[[], None],
-        call_soon: Callable[[Callable[[], None]], object],
+        loop: Soon,
+        bell_rest_ms: float = 0,
     ) -> None:
         self._arena = arena
-        self._bell = Bell(wake, call_soon)
+        self._bell = Bell(wake, loop, bell_rest_ms)
         self._lines: dict[int, Line] = {}
         self._free = list(range(arena.layout.slots - 1, -1, -1))
         self._leased: set[int] = set()
@@ -178,8 +202,11 @@ class Bridge:
         #: Assistant frames that it has encoded: (slot, payload) of all slots, in order.
         self.encoded = self._results.assistant.take
 
-    def lease(self, encoding: Encoding) -> Line | None:
-        """Take a slot for a call; None when every slot is taken."""
+    def lease(self, caller: Encoding, assistant: Encoding | None = None) -> Line | None:
+        """Take a slot for a call; None when every slot is taken.
+
+        ``assistant`` is the encoding of what the carrier is sent, when it is not the caller's.
+        """
         if not self._free:
             return None
         slot = self._free.pop()
@@ -187,7 +214,7 @@ class Bridge:
         line = self._lines.get(slot)
         if line is None:
             line = self._lines[slot] = Line(self._arena, slot, self._results, self._bell)
-        line.begin(encoding)
+        line.begin(caller, caller if assistant is None else assistant)
         return line
 
     def release(self, line: Line) -> None:

@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from audio.format import FRAME_MS, TTS_FRAME_BYTES, Encoding
+from audio.format import FRAME_MS, TTS_FRAME_BYTES, WIRE_FORMATS, Encoding
 from gateway import clock, limits
 from gateway.bridge import Line
 from gateway.playout.marks import Marks
@@ -114,7 +114,7 @@ class Player:
 
     async def feed_encoded(self, audio: bytes) -> None:
         """Take audio in the carrier's own encoding, whole frames; waits while enough waits."""
-        size = self._line.frame_bytes
+        size = WIRE_FORMATS[self._line.encodings[1]].frame_bytes
         for at in range(0, len(audio), size):
             while not self.offer_encoded(audio[at : at + size]):
                 self._full = True
@@ -132,9 +132,9 @@ class Player:
         return True
 
     @property
-    def encoding(self) -> Encoding:
-        """The carrier's."""
-        return self._line.encoding
+    def encodings(self) -> tuple[Encoding, Encoding]:
+        """What the carrier sends and what it takes."""
+        return self._line.encodings
 
     @property
     def _has_room(self) -> bool:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
-from audio.format import FRAME_MS, WIRE_FORMATS
+from audio.format import FRAME_MS, WIRE_FORMATS, Encoding
 from gateway import clock
 from gateway.conversation.barge_in import BargeIn
 from gateway.conversation.endpointing import EndpointingPolicy, Verdict, decide
@@ -116,9 +116,10 @@ class Service:
 def plan_of(desk: Desk, service: Service) -> Plan:
     """How the session of a call is to be set up."""
     language, hint = desk.language.reply, desk.language.transcription_hint
+    sent, taken = desk.player.encodings
     return Plan(
         voice=desk.profile.voice if desk.profile.voice in VOICES else service.voice,
-        encoding=desk.player.encoding,
+        encoding=sent if sent is taken else Encoding.PCM16,  # a session has one for both ways
         turn_detection=service.turn_detection,
         instructions=instructions(desk.profile, language, fixed=bool(hint)),
         greeting=greeting(desk.profile, language),

@@ -2,7 +2,8 @@
 
 In: ``connected``, ``start``, ``media``, ``mark``, ``dtmf``, ``stop``; out: ``media``, ``mark``,
 ``clear`` with exactly the documented keys, since Twilio answers others with warning 31951
-(https://www.twilio.com/docs/voice/media-streams/websocket-messages).
+(https://www.twilio.com/docs/voice/media-streams/websocket-messages). The dialect ``nested`` is for
+simplified clients that look for the stream's id in the body: there it stands in both places.
 
 What Twilio sends and what its documentation promises are not quite the same, and simplified
 clients differ once more, so the reader is lenient where nothing can go wrong: the stream's id may
@@ -20,6 +21,7 @@ legal order would allow anyway; out, everything but the payload is prepared once
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
+from typing import Literal
 
 from audio.format import FRAME_MS, WIRE_RATE, Encoding
 from gateway.errors import LocalWireError, RemoteWireError
@@ -31,6 +33,7 @@ from gateway.wire.base import (
     Role,
     Step,
     StreamState,
+    first_text,
     language_hint,
     read_count,
     read_digit,
@@ -50,6 +53,9 @@ from gateway.wire.events import (
     StreamStarted,
     StreamStopped,
 )
+from gateway.wire.sequel import Sequel
+
+Dialect = Literal["standard", "nested"]
 
 _NEW, _LIVE, _ENDED = StreamState.NEW, StreamState.LIVE, StreamState.ENDED
 
@@ -80,6 +86,7 @@ _STREAM_ID_KEYS = ("streamSid", "stream_sid", "streamId", "stream_id")
 _STREAM_ID_KEY_SET = frozenset(_STREAM_ID_KEYS)
 _CALL_ID_KEYS = ("callSid", "call_sid", "callId", "call_id")
 _NONE = object()
+_NOT_LIVE = "the stream is not live on this connection"
 _INBOUND = ("inbound", None, "inbound_track")
 #: What CallerAudio(...) comes to, without a Python call between.
 _make_event = tuple.__new__
@@ -93,10 +100,12 @@ class TwilioWire:
 
     __slots__ = (
         "_clear_message",
+        "_is_nested",
         "_live_id",
         "_mark_head",
         "_media_head",
         "_next_timestamp_ms",
+        "_sequel",
         "_state",
         "_stream_id",
         "media_gap_ms",
@@ -104,7 +113,11 @@ class TwilioWire:
         "messages_unknown",
     )
 
-    def __init__(self) -> None:
+    #: Over TCP nothing is reordered.
+    media_late = 0
+
+    def __init__(self, dialect: Dialect = "standard") -> None:
+        self._is_nested = dialect == "nested"
         self.messages_unknown = 0
         self.media_gaps = 0
         self.media_gap_ms = 0
@@ -113,21 +126,37 @@ class TwilioWire:
         #: The stream's id while it is live, else nothing that any message could hold.
         self._live_id: object = _NONE
         self._next_timestamp_ms = -1
+        self._sequel = Sequel()
         self._media_head = b""
         self._mark_head = b""
         self._clear_message = b""
 
     def receive(self, message: str | bytes) -> list[Event]:
         """Read one text message; raise ``RemoteWireError`` (and change nothing) if it is wrong."""
+        if type(message) is str:
+            sequel = self._sequel
+            timestamp_ms = sequel.next_timestamp_ms
+            payload = sequel.take(message)
+            if payload is not None:
+                self._next_timestamp_ms = sequel.next_timestamp_ms
+                return [_make_event(CallerAudio, (self._stream_id, payload, timestamp_ms))]
+        return self._parse(message)
+
+    def _parse(self, message: str | bytes) -> list[Event]:
         parsed = read_object(message)
         try:
-            return self._usual_media(parsed)
+            events = self._usual_media(parsed)
         except (KeyError, TypeError, ValueError):
             return self._receive_any(parsed)
+        for event in events:
+            if type(message) is str and isinstance(event, CallerAudio):
+                self._sequel.foretell(message, event.payload, event.timestamp_ms)
+        return events
 
     def media(self, stream_id: str, payload: bytes) -> bytes:
         """Make the message that plays ``payload`` (G.711, no header, any length)."""
-        self._check_live(stream_id)
+        if stream_id != self._live_id:  # as _check_live: this is called for every frame
+            raise LocalWireError(_NOT_LIVE)
         return self._media_head + b2a_base64(payload, newline=False) + b'"}}'
 
     def mark(self, stream_id: str, name: str) -> bytes:
@@ -139,6 +168,9 @@ class TwilioWire:
         """Make a ``clear``: Twilio drops its buffer and returns every mark still in it."""
         self._check_live(stream_id)
         return self._clear_message
+
+    def hang_up(self, stream_id: str) -> None:
+        """Twilio has no such message: its stream ends with the socket."""
 
     def ready(self, stream_id: str) -> None:
         """Twilio has no such message."""
@@ -167,6 +199,8 @@ class TwilioWire:
         events = self._take(event, stream_id, body)
         self._state = taken.state
         self._live_id = self._stream_id if taken.state is _LIVE else _NONE
+        if taken.state is not _LIVE:
+            self._sequel.forget()
         return events
 
     def _take(self, event: str, stream_id: str, body: JsonObject) -> list[Event]:
@@ -184,22 +218,24 @@ class TwilioWire:
 
     def _identify(self, parsed: JsonObject, body: JsonObject) -> str:
         """Find the stream's id, beside ``event`` or in the body; by default it is the bound one."""
-        outer = _first_text(parsed, _STREAM_ID_KEYS)
-        inner = _first_text(body, _STREAM_ID_KEYS)
+        outer = first_text(parsed, _STREAM_ID_KEYS)
+        inner = first_text(body, _STREAM_ID_KEYS)
         if outer and inner and outer != inner:
             raise RemoteWireError("the message names two streams", kind="wrong-stream")
         return outer or inner or self._stream_id
 
     def _on_start(self, stream_id: str, body: JsonObject) -> list[Event]:
         # Twilio always names the call; a test client that does not has one call a stream.
-        call_id = read_id(_first_text(body, _CALL_ID_KEYS) or stream_id, "callSid")
+        call_id = read_id(first_text(body, _CALL_ID_KEYS) or stream_id, "callSid")
         encoding = _read_encoding(body.get("mediaFormat"), stream_id)
         parameters = read_parameters(body.get("customParameters"), stream_id)
         hint = parameters.get("languageHint") or parameters.get("language", "")
         quoted = write_text(stream_id)
         self._stream_id = stream_id
-        self._media_head = b'{"event":"media","streamSid":' + quoted + b',"media":{"payload":"'
-        self._mark_head = b'{"event":"mark","streamSid":' + quoted + b',"mark":{"name":'
+        inner = b'"streamSid":' + quoted + b"," if self._is_nested else b""
+        head = b',"streamSid":' + quoted
+        self._media_head = b'{"event":"media"' + head + b',"media":{' + inner + b'"payload":"'
+        self._mark_head = b'{"event":"mark"' + head + b',"mark":{' + inner + b'"name":'
         self._clear_message = b'{"event":"clear","streamSid":' + quoted + b"}"
         return [StreamStarted(stream_id, call_id, encoding, language_hint(hint), parameters)]
 
@@ -240,16 +276,7 @@ class TwilioWire:
 
     def _check_live(self, stream_id: str) -> None:
         if stream_id != self._live_id:
-            raise LocalWireError(f"stream {stream_id!r} is not live on this connection")
-
-
-def _first_text(body: JsonObject, keys: tuple[str, ...]) -> str:
-    """Return the first non-empty string among ``keys``, or ""."""
-    for key in keys:
-        value = body.get(key)
-        if isinstance(value, str) and value:
-            return value
-    return ""
+            raise LocalWireError(_NOT_LIVE)
 
 
 def _read_encoding(media_format: object, stream_id: str) -> Encoding:

@@ -168,7 +168,7 @@ class Call:
     ) -> None:
         board = Scoreboard([RowName("dsp", 0)], 1)
         self.dsp = DspLoop(plane(), [Bank(arena)], board.row("dsp", 0), TICK_MS)
-        self.bridge = Bridge(arena, lambda: None, asyncio.get_running_loop().call_soon)
+        self.bridge = Bridge(arena, lambda: None, asyncio.get_running_loop())
         line = self.bridge.lease(Encoding.MULAW)
         assert line is not None
         wire = TwilioWire()

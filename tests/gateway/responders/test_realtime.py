@@ -103,7 +103,7 @@ class Phone:
     def __init__(self, arena: Arena, fake: FakeRealtime, encoding: Encoding, **given: Any) -> None:
         board = Scoreboard([RowName("worker", 0), RowName("dsp", 0)], 1)
         self.dsp = DspLoop(AudioPlane("level"), [Bank(arena)], board.row("dsp", 0), 10)
-        self.bridge = Bridge(arena, lambda: None, asyncio.get_running_loop().call_soon)
+        self.bridge = Bridge(arena, lambda: None, asyncio.get_running_loop())
         line = self.bridge.lease(encoding)
         assert line is not None
         self.encoding = encoding
