@@ -13,24 +13,24 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
 
-from gateway import clock
+from gateway import clock, live_view
 from gateway.bridge import Bridge
 from gateway.channel_events import (
     HttpRequest,
     HttpResponse,
     Upgrade,
 )
+from gateway.departures import Carrier, Departures, Leg
 from gateway.errors import CapacityError, RemoteWireError
 from gateway.ledger import Channels, Ledger
 from gateway.limits import BAD_MESSAGES_MAX, EARLY_EVENTS_MAX, RETRY_AFTER_S, START_TIMEOUT_MS
 from gateway.listener import Connection
 from gateway.mesh import Mesh
-from gateway.ops import live
 from gateway.ops.health import readiness
 from gateway.ops.log import RateLimited, get_logger
 from gateway.ops.records import RecordsSender
@@ -142,6 +142,7 @@ class SwitchboardParts:
     reception: Reception
     records: RecordsSender
     mesh: Mesh
+    carriers: Mapping[str, Carrier]
 
 
 class Switchboard:
@@ -159,6 +160,7 @@ class Switchboard:
         self._reception = parts.reception
         self._records = parts.records
         self._mesh = parts.mesh
+        self._departures = Departures(parts.carriers, parts.row, self._end)
         self._peers: dict[Connection, Peer] = {}
         self._warnings = RateLimited()
         self._by_slot: dict[int, Session] = {}
@@ -289,24 +291,11 @@ class Switchboard:
         sessions = self.registry.list()
         for session in sessions:
             session.report()
-        self._tell_live(sessions)
+        live_view.tell(sessions, self._bridge.meter, self._row, self._records)
         for peer in self._peers.values():
             peer.count(self._row)
         self._row.count("rings_damaged", self._bridge.check())
         self._row.set(Field.CALLS, len(self.registry))
-
-    def _tell_live(self, sessions: list[Session]) -> None:
-        """Show the console which calls are live, and how loud they are."""
-        if not sessions:
-            return
-        meter, slots = self._bridge.meter, [session.slot for session in sessions]
-        caller_frames, assistant_frames = meter.waiting(slots)
-        self._row.raise_to("caller_ring_frames_max", caller_frames)
-        self._row.raise_to("assistant_ring_frames_max", assistant_frames)
-        levels = zip(sessions, meter.read(slots), strict=True)
-        calls = [live.CallSeen(session.call_id, *level) for session, level in levels]
-        for packet in live.seen(calls):
-            self._records.report(packet)
 
     @property
     def is_idle(self) -> bool:
@@ -414,22 +403,28 @@ class Switchboard:
         if line is None:
             raise CapacityError("no slot is free")
         assert peer.wire_name is not None
-        choice = self._reception.choose(started)
+        transferable = self._departures.can_transfer(peer.wire_name)
+        choice = self._reception.choose(started, transferable=transferable)
         player = Player(line, wire, started.stream_id, peer.connection.send)
         ledger = Ledger(started, self._channels(peer, wire, started))
-        ledger.started(peer.wire_name, choice.responder, choice.call)
+        ledger.started(peer.wire_name, ",".join(choice.responders), choice.call)
         conversation = self._reception.conversation(choice, player, ledger)
         parts = SessionParts(self._bridge, line, player, conversation, ledger, self._row)
         return self.registry.get_or_create(started.stream_id, lambda: Session(started, parts))
 
     def _channels(self, peer: Peer, wire: Wire, started: StreamStarted) -> Channels:
+        assert peer.wire_name is not None
+        bound = log.bind(call=started.call_id, stream=started.stream_id)
+        leg = Leg(peer.wire_name, started.call_id, started.stream_id, bound)
         return Channels(
-            log=log.bind(call=started.call_id, stream=started.stream_id),
+            log=bound,
             records=self._records,
             row=self._row,
             wire=wire,
             send=peer.connection.send,
             hang_up=lambda reason: self._hang_up(started.stream_id, reason),
+            end_call=lambda: self._departures.hang_up(leg),
+            transfer=lambda number, told: self._departures.transfer(leg, number, told),
         )
 
     def _hang_up(self, stream_id: str, reason: str) -> None:

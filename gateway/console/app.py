@@ -90,7 +90,9 @@ async def _serve(inherited: Inherited) -> None:
     stop_when_told(stop, inherited.alive_fd)
     database = Database(settings.data_dir / DATABASE)
     view = View()
-    recorder = Recorder(settings.data_dir, database, inherited.records_fds, row, view)
+    recorder = Recorder(
+        settings.data_dir, database, inherited.records_fds, row, view, settings.records_days
+    )
     pages = Pages(
         PagesParts(
             board=inherited.board,

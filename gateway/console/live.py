@@ -104,7 +104,9 @@ class LiveCalls:
         if isinstance(event, CallEnded):
             self._remove(event.call_id)
             return
-        call = self._call(worker, event.call_id, now_ns)
+        known = isinstance(event, CallStarted) or event.call_id in self._calls
+        # What is stored after a call's end (a message, a summary) does not make it live again.
+        call = self._call(worker, event.call_id, now_ns) if known else None
         if call is None:
             return
         if isinstance(event, CallStarted):

@@ -20,6 +20,10 @@ from gateway.wire.plain import PlainWire
 from supervisor.scoreboard import Row, RowName, Scoreboard
 
 
+def _never(*_: object) -> None:
+    raise AssertionError("nothing here ends or moves a call")
+
+
 class Listening:
     """A ledger, its row, and the console's end of its socket."""
 
@@ -35,6 +39,8 @@ class Listening:
             wire=PlainWire(),
             send=lambda _: None,
             hang_up=lambda _: None,
+            end_call=_never,
+            transfer=_never,
         )
         self.ledger = Ledger(StreamStarted("MZ1", "CA1", Encoding.PCM16, "", {}), channels)
 

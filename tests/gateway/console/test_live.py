@@ -38,7 +38,8 @@ class Model:
 
     def turn(self, call_id: str) -> None:
         self.table.happened(0, TurnTaken(call_id, 1, "caller", "x"), self.now_ns)
-        self.live[call_id] = self.now_ns
+        if call_id in self.live:  # else it is over: what comes late does not make it live again
+            self.live[call_id] = self.now_ns
 
     def seen(self, call_id: str) -> None:
         self.table.reported(0, seen(call_id), self.now_ns)
@@ -99,6 +100,7 @@ def test_whose_turn_it_is() -> None:
 
 def test_what_was_heard_of_an_interrupted_answer() -> None:
     table = LiveCalls()
+    table.happened(0, CallStarted("CA1", 1, "MZ1"), 0)
     table.happened(0, turn("assistant", "one two three"), 0)
     table.happened(0, TurnInterrupted("CA1", 3, "one two"), 0)
     (call,) = table

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import clock
 from gateway.console import recorder as module
 from gateway.console.database import Database
 from gateway.console.recorder import Recorder
@@ -49,10 +50,11 @@ class Setup:
     view: View = field(default_factory=View)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Recorder]:
+    async def running(self, keep_days: int = 0) -> AsyncIterator[Recorder]:
         database = Database(self.data_dir / "records.db")
         row = self.board.row("console", 0)
-        recorder = Recorder(self.data_dir, database, [self.pair[1].fileno()], row, self.view)
+        fds = [self.pair[1].fileno()]
+        recorder = Recorder(self.data_dir, database, fds, row, self.view, keep_days)
         task = asyncio.create_task(recorder.run())
         try:
             yield recorder
@@ -188,5 +190,27 @@ def test_reports_are_shown_and_not_stored(setup: Setup) -> None:
     assert setup.stored() == [0]
     (call,) = setup.view.live
     assert setup.view.version == 1
-    assert (call.call_id, call.text, call.state, call.caller_dbfs) == ("CA1", "text", "caller", -20)
+    assert (call.call_id, call.state, call.caller_dbfs) == ("CA1", "caller", -20)
     assert setup.board.row("console", 0).counter("messages_invalid") == 1
+
+
+def test_old_calls_are_deleted_bit_by_bit_while_it_runs(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IMPORT_EVERY_BATCHES", 1)
+    monkeypatch.setattr(module, "FORGET_CALLS_MAX", 2)
+    now_ns = clock.wall_ms() * 1_000_000
+    store = RecordsStore(setup.data_dir / "records.db")
+    for age in (9, 8, 7, 6, 5, 1, 0):
+        at_ns = now_ns - age * module.NS_PER_DAY
+        store.write([Record(at_ns, TurnTaken(f"CA{age}", age, "caller", "text"))])
+    store.close()
+
+    async def run() -> None:
+        async with setup.running():
+            pass
+        assert len(setup.stored()) == 7, "for ever is the default"
+        async with setup.running(keep_days=3):
+            await until(lambda: sorted(setup.stored()) == [0, 1])
+
+    asyncio.run(run())
