@@ -13,7 +13,6 @@ from gateway import clock
 from gateway.conversation.history import Role
 from gateway.conversation.timing import TurnTimes
 from gateway.departures import DONE
-from gateway.ops import live
 from gateway.ops.log import Log
 from gateway.ops.records import (
     CallEnded,
@@ -128,7 +127,6 @@ class Ledger:
         for stage, name in _STAGES.items():
             if getattr(times, name) >= 0:
                 self._to.row.observe(f"answer_ms/{stage}", getattr(times, name))
-        self._to.records.report(live.answered(self._call_id, times.response_ms))
 
     def barged_in(self, latency_ms: int) -> None:
         """Playout stopped this long after the first voiced frame of the caller over it."""

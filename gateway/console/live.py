@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.ops.live import CallAnswered, CallSeen, Report
+from gateway.ops.live import CallSeen, CallsSeen
 from gateway.ops.records import (
     CallEnded,
     CallStarted,
     Event,
+    TurnAnswered,
     TurnInterrupted,
     TurnTaken,
 )
@@ -119,16 +120,12 @@ class LiveCalls:
             call.language = event.language or call.language
         elif isinstance(event, TurnInterrupted) and call.role == "assistant":
             call.heard_text = event.heard_text[:TEXT_CHARS_MAX]
+        elif isinstance(event, TurnAnswered):
+            call.response_ms = event.response_ms
         self._changed.add(call.call_id)
 
-    def reported(self, worker: int, report: Report, now_ns: int) -> None:
+    def reported(self, worker: int, report: CallsSeen, now_ns: int) -> None:
         """A worker has told of its live calls."""
-        if isinstance(report, CallAnswered):
-            known = self._calls.get(report.call_id)
-            if known is not None:
-                known.response_ms = report.response_ms
-                self._changed.add(known.call_id)
-            return
         for seen in report.calls:
             call = self._call(worker, seen.call_id, now_ns)
             if call is not None:

@@ -69,7 +69,7 @@ class Watcher(Protocol):
         """The database has something new."""
         ...
 
-    def reported(self, worker: int, report: live.Report) -> None:
+    def reported(self, worker: int, report: live.CallsSeen) -> None:
         """A report of live calls came."""
         ...
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from gateway import clock
 from gateway.console.latency import LatencyHour
 from gateway.console.live import LiveCalls
-from gateway.ops.live import CallAnswered, Report
-from gateway.ops.records import Event
+from gateway.ops.live import CallsSeen
+from gateway.ops.records import Event, TurnAnswered
 
 
 class View:
@@ -20,16 +20,16 @@ class View:
     def happened(self, worker: int, event: Event) -> None:
         """A record came."""
         self.live.happened(worker, event, clock.now_ns())
+        if isinstance(event, TurnAnswered) and event.response_ms >= 0:
+            self.latency.add(event.response_ms, clock.wall_ms())
 
     def stored(self) -> None:
         """The database has something new."""
         self.version += 1
 
-    def reported(self, worker: int, report: Report) -> None:
+    def reported(self, worker: int, report: CallsSeen) -> None:
         """A report of live calls came."""
         self.live.reported(worker, report, clock.now_ns())
-        if isinstance(report, CallAnswered) and report.response_ms >= 0:
-            self.latency.add(report.response_ms, clock.wall_ms())
 
     def facts(self) -> dict[str, object]:
         """For the page, beside the calls themselves."""

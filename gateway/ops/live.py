@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import orjson
 
@@ -36,16 +36,6 @@ class CallsSeen:
     calls: tuple[CallSeen, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CallAnswered:
-    """An answer began so long after the caller's last voiced frame."""
-
-    call_id: str
-    response_ms: int
-
-
-Report = CallsSeen | CallAnswered
-
 _TYPES = (str, int, int, bool, bool)
 
 
@@ -60,33 +50,26 @@ def seen(calls: Sequence[CallSeen]) -> Iterator[bytes]:
     yield from seen(calls[half:])
 
 
-def answered(call_id: str, response_ms: int) -> bytes:
-    """One answer."""
-    return orjson.dumps({"live": "answered", "call_id": call_id, "response_ms": response_ms})
-
-
 def is_report(packet: bytes) -> bool:
     """Whether a packet is one of these, and no record."""
     return packet.startswith(_HEAD)
 
 
-def read(packet: bytes) -> Report:
+def read(packet: bytes) -> CallsSeen:
     """Read a packet; RecordError for anything else."""
     try:
         document = orjson.loads(packet)
     except orjson.JSONDecodeError as error:
         raise RecordError("a report that is not JSON") from error
-    kind = document["live"] if isinstance(document, dict) and "live" in document else None
-    if kind == "seen" and _are_calls(calls := document.get("calls")):
-        return CallsSeen(tuple(CallSeen(*call) for call in calls))
-    if kind == "answered":
-        call_id, response_ms = document.get("call_id"), document.get("response_ms")
-        if isinstance(call_id, str) and type(response_ms) is int:
-            return CallAnswered(call_id, response_ms)
-    raise RecordError("a report of an unknown kind or shape")
+    if not isinstance(document, dict) or document.get("live") != "seen":
+        raise RecordError("a report of an unknown kind")
+    calls = document.get("calls")
+    if not _are_calls(calls):
+        raise RecordError("a report of calls that are none")
+    return CallsSeen(tuple(CallSeen(*call) for call in calls))
 
 
-def _are_calls(calls: object) -> bool:
+def _are_calls(calls: object) -> TypeGuard[list[list[Any]]]:
     return isinstance(calls, list) and all(
         isinstance(call, list) and tuple(map(type, call)) == _TYPES for call in calls
     )

@@ -12,9 +12,8 @@ from audio.format import Encoding
 from gateway.conversation.timing import TurnTimes
 from gateway.ledger import Channels, Ledger
 from gateway.ops import live
-from gateway.ops.live import CallAnswered
 from gateway.ops.log import get_logger
-from gateway.ops.records import PACKET_BYTES_MAX, RecordsSender
+from gateway.ops.records import PACKET_BYTES_MAX, RecordsSender, TurnAnswered, decode
 from gateway.wire.events import StreamStarted
 from gateway.wire.plain import PlainWire
 from supervisor.scoreboard import Row, RowName, Scoreboard
@@ -69,7 +68,9 @@ def test_an_answer_is_observed_stage_by_stage(listening: Listening) -> None:
     assert listening.observed("answer_ms/first_audio") == (1, 700)
     assert listening.observed("answer_ms/sent") == (1, 710)
     packet = listening.console.recv(PACKET_BYTES_MAX)
-    assert live.read(packet) == CallAnswered("CA1", 710)
+    event = decode(packet).event
+    assert isinstance(event, TurnAnswered)
+    assert (event.call_id, event.response_ms) == ("CA1", 710)
 
 
 def test_interruptions_are_counted(listening: Listening) -> None:
@@ -81,6 +82,7 @@ def test_interruptions_are_counted(listening: Listening) -> None:
 
 def test_a_report_that_nobody_takes_is_dropped_and_counted(listening: Listening) -> None:
     listening.console.close()
-    listening.records.report(live.answered("CA1", 1))
+    for packet in live.seen([]):
+        listening.records.report(packet)
     assert listening.row.counter("live_packets_dropped") == 1
     assert listening.records.spooled == 0

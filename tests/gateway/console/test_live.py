@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.console import live as module
 from gateway.console.live import LEASE_NS, TEXT_CHARS_MAX, LiveCalls
-from gateway.ops.live import CallAnswered, CallSeen, CallsSeen
-from gateway.ops.records import CallEnded, CallStarted, TurnInterrupted, TurnTaken
+from gateway.ops.live import CallSeen, CallsSeen
+from gateway.ops.records import CallEnded, CallStarted, TurnAnswered, TurnInterrupted, TurnTaken
 
 QUIET = (-90, -90)
 
@@ -110,13 +110,14 @@ def test_what_was_heard_of_an_interrupted_answer() -> None:
     assert (len(call.text), call.heard_text) == (TEXT_CHARS_MAX, None)
 
 
-def test_an_answer_is_timed_for_a_call_that_is_known() -> None:
+def test_an_answer_is_timed_for_a_call_that_is_live() -> None:
     table = LiveCalls()
-    table.reported(0, CallAnswered("CA1", 640), 0)
+    answered = TurnAnswered("CA1", 2, 400, 500, 550, 630, 640)
+    table.happened(0, answered, 0)
     assert len(table) == 0
     table.reported(0, seen("CA1"), 0)
     table.changes()
-    table.reported(0, CallAnswered("CA1", 640), 0)
+    table.happened(0, answered, 0)
     assert [call.row()["response_ms"] for call in table.changes().calls] == [640]
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from gateway.console.latency import Minute
 from gateway.console.view import View
-from gateway.ops.live import CallAnswered
-from gateway.ops.records import CallStarted
+from gateway.ops.records import CallStarted, TurnAnswered
 
 
 def test_the_version_rises_when_the_database_has_something_new() -> None:
@@ -20,7 +19,7 @@ def test_the_version_rises_when_the_database_has_something_new() -> None:
 def test_answers_are_in_the_hour() -> None:
     view = View()
     for response_ms in (400, 600, -1):  # -1: the stage did not happen
-        view.reported(0, CallAnswered("CA1", response_ms))
+        view.happened(0, TurnAnswered("CA1", 1, 1, 1, 1, 1, response_ms))
     whole = view.facts()["hour"]
     assert isinstance(whole, Minute)
     assert (whole.count, whole.p50_ms) == (2, 400)
