@@ -197,7 +197,7 @@ class Switchboard:
         loop = asyncio.get_running_loop()
         peer.start_timer = loop.call_later(START_TIMEOUT_MS / 1000, self._start_is_late, peer)
         self._row.count("connections")
-        log.info("connection opened", peer=connection.peer_host)
+        log.debug("connection opened", peer=connection.peer_host)
         return peer.receive
 
     def closed(self, connection: Connection) -> None:
@@ -210,7 +210,7 @@ class Switchboard:
             peer.start_timer.cancel()
         for stream_id in tuple(peer.sessions):
             self._end(stream_id, "disconnected")
-        log.info("connection closed", peer=connection.peer_host)
+        log.debug("connection closed", peer=connection.peer_host)
 
     # The peers' side
 
@@ -326,6 +326,7 @@ class Switchboard:
         if origin is not None and origin not in settings.allowed_origins:
             return HttpResponse(403, b"this origin is not allowed\n")
         if self.draining or not self._bridge.slots_free:
+            self._row.count("refusals/draining" if self.draining else "refusals/full")
             return no_room()
         return None
 
@@ -342,6 +343,7 @@ class Switchboard:
         ids = _claims_of(started.stream_id, started.call_id)
         if not await self._mesh.take_all(ids):
             del peer.starting[started.stream_id]
+            self._row.count("refusals/already_live")
             self._warn("call refused", reason="it is already live")
             self._refuse(peer, started.stream_id, POLICY, "this call is already live")
             return
@@ -378,6 +380,7 @@ class Switchboard:
             session = self._make_session(peer, wire, started)
         except CapacityError:
             self._row.count("calls_refused")
+            self._row.count("refusals/full")
             self._warn("call refused", reason="no slot is free")
             self._refuse(peer, started.stream_id, TRY_LATER, "no slot is free")
             return
