@@ -120,6 +120,7 @@ class Pipeline:
         self._history = History()
         self._audio = bytearray()
         self._text = ""
+        self._transfer_to = ""
         self._digits = ""
         self._digits_timer: asyncio.TimerHandle | None = None
         self._transcribing: asyncio.Task[None] | None = None
@@ -130,7 +131,7 @@ class Pipeline:
             Action.RESPOND: self._respond,
             Action.RESPOND_DIGITS: self._respond_digits,
             Action.CUT: self._cut,
-            Action.HANG_UP: observer.hang_up,
+            Action.HANG_UP: self._hang_up,
             Action.FORGET: self._forget,
             Action.PART: self._part,
         }
@@ -256,6 +257,12 @@ class Pipeline:
     def _part(self) -> None:
         self._speak(self._responder.part(self._language.reply))
 
+    def _hang_up(self) -> None:
+        if self._transfer_to:
+            self._observer.transfer(self._transfer_to)
+        else:
+            self._observer.hang_up()
+
     def _speak(self, replies: AsyncGenerator[Reply, None]) -> None:
         assert self._speaking is None or self._speaking.done(), "two voices in one call"
         self._speaking = self._start_task(self._run_reply(replies))
@@ -302,11 +309,11 @@ class Pipeline:
             self._on(Event.REPLY_SILENT)
 
     def _pass_on(self, reply: TakeMessage | HangUp | Transfer) -> bool:
-        """Tell of what is no speech; whether the call ends with it."""
+        """Tell of what is no speech, or keep it for the end; whether the call ends with it."""
         if isinstance(reply, TakeMessage):
             self._observer.message(reply)
         elif isinstance(reply, Transfer):
-            self._observer.transfer(reply.number)
+            self._transfer_to = reply.number
         return not isinstance(reply, TakeMessage)
 
     async def _say(self, say: Say) -> bool:
