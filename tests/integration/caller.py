@@ -92,7 +92,13 @@ class Caller:
             await asyncio.sleep(max(0, due - asyncio.get_running_loop().time()))
 
     async def listen(self) -> None:
-        """Play what comes; marks come back when they are reached."""
+        """Play what comes until the line is closed, or cut."""
+        with contextlib.suppress(ConnectionClosed):
+            await self._play()
+        self.closed.set()
+
+    async def _play(self) -> None:
+        """Marks come back when they are reached, or cleared."""
         loop = asyncio.get_running_loop()
         marks: list[tuple[str, asyncio.TimerHandle]] = []
         async for text in self._socket:
@@ -111,7 +117,6 @@ class Caller:
                     if timer.when() > loop.time():
                         timer.cancel()
                         self._return_mark(name)
-        self.closed.set()
 
     def _return_mark(self, name: str) -> None:
         message = {"event": "mark", "streamSid": self._stream, "mark": {"name": name}}

@@ -78,11 +78,16 @@ async def says(caller: Caller, speech: SpeechStandIn, text: str) -> None:
     caller.say(CLIP)
 
 
-def stored(running: Gateway) -> dict[str, Any]:
-    """The one call that is on record, once it has ended."""
-    wait_until(lambda: any(c["ended_at_ms"] for c in running.get("/api/calls")["calls"]))
+def only_call(running: Gateway) -> dict[str, Any]:
+    """The one call that is on record."""
     (found,) = running.get("/api/calls")["calls"]
     return dict(found)
+
+
+def stored(running: Gateway) -> dict[str, Any]:
+    """The same, once it has ended."""
+    wait_until(lambda: bool(only_call(running)["ended_at_ms"]))
+    return only_call(running)
 
 
 def texts(found: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -248,10 +253,8 @@ def test_a_worker_killed_in_a_call_loses_the_sentence_in_flight_at_most(
         await caller.until(caller.closed.is_set)
 
     call(running, scene)
+    # All but the question that was being asked, which may be there as well.
     said = ["my garden is on fire", "Thank you. You said: my garden is on fire."]
-    wait_until(lambda: turns_on_record(running) >= 5)
-    (found,) = running.get("/api/calls")["calls"]
-    words = [turn["text"] for turn in found["turns"]]
-    assert words[3:5] == said, "all but the question that was being asked"
-    assert found["ended_at_ms"] is None, "nobody was left to tell of its end"
+    wait_until(lambda: set(said) <= {text for _, _, text in texts(only_call(running))})
+    assert only_call(running)["ended_at_ms"] is None, "nobody was left to tell of its end"
     wait_until(lambda: "ready" in [w["state"] for w in running.children("worker")])
