@@ -29,9 +29,11 @@ from gateway.conversation.speech import SpeechDetector, SpeechResumed, SpeechSta
 from gateway.conversation.timing import TurnTimes
 from gateway.conversation.turn import Action, Event, State, Turn
 from gateway.errors import ProviderError
+from gateway.last_words import take_down
 from gateway.limits import (
     DIGITS_MAX,
     DIGITS_PAUSE_MS,
+    LAST_WORDS_MS_MAX,
     PRE_ROLL_MS,
     UTTERANCE_MS_MAX,
 )
@@ -188,17 +190,24 @@ class Pipeline:
         return True
 
     async def aclose(self) -> None:
-        """Stop both tasks; hand over what was taken down and not stored yet."""
+        """Stop both tasks; hand over what was taken down, the last words included."""
+        answered = self._text
+        if self._turn.state is State.CALLER:  # hung up in the midst of a sentence
+            self._transcribe()
         self._on(Event.STOPPED)
         if self._digits_timer is not None:
             self._digits_timer.cancel()
+        if self._transcribing is not None:
+            await asyncio.wait({self._transcribing}, timeout=LAST_WORDS_MS_MAX / 1000)
         tasks = [t for t in (self._transcribing, self._speaking) if t is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        pending = self._responder.pending()
-        if pending is not None:
-            self._observer.message(pending)
+        stored = None
+        if self._text != answered:
+            stored = await take_down(self._responder, self._text, self._language.reply)
+        for message in filter(None, (stored, self._responder.pending())):
+            self._observer.message(message)
         await self._responder.aclose()
         await self._ear.aclose()
 

@@ -27,11 +27,13 @@ class SpeechStandIn:
     url: str = ""
     hears: str = ""
     said: list[str] = field(default_factory=list)
+    asked: int = 0
     heard: int = 0
     delay_s: float = 0.0
 
     async def transcribe(self, request: Request) -> Response:
         await request.body()
+        self.asked += 1
         await asyncio.sleep(self.delay_s)
         self.heard += 1
         return JSONResponse({"text": self.hears, "language": "english"})

@@ -258,3 +258,53 @@ def test_a_worker_killed_in_a_call_loses_the_sentence_in_flight_at_most(
     wait_until(lambda: set(said) <= {text for _, _, text in texts(only_call(running))})
     assert only_call(running)["ended_at_ms"] is None, "nobody was left to tell of its end"
     wait_until(lambda: "ready" in [w["state"] for w in running.children("worker")])
+
+
+@pytest.mark.slow
+def test_who_hangs_up_before_they_were_understood_has_said_it(
+    gateway: Launch, speech: SpeechStandIn
+) -> None:
+    running = launch_with(gateway, speech)
+
+    async def scene(caller: Caller) -> None:
+        await says(caller, speech, "my garden is on fire")
+        speech.delay_s = 1.0
+        asked = speech.asked
+        await caller.until(lambda: speech.asked > asked)
+
+    call(running, scene)
+    wait_until(lambda: len(running.get("/api/messages")["messages"]) == 1)
+    (message,) = running.get("/api/messages")["messages"]
+    assert message["fields"] == {"reason": "my garden is on fire", "status": "partial"}
+    assert ("caller", "", "my garden is on fire") in texts(stored(running))
+
+
+@pytest.mark.slow
+def test_a_changed_profile_counts_after_a_reload_and_a_bad_one_does_not(
+    gateway: Launch, speech: SpeechStandIn, tmp_path: Path
+) -> None:
+    profile = tmp_path / "profiles" / "default.toml"
+    profile.parent.mkdir()
+    running = None
+
+    def greeting() -> str:
+        async def scene(caller: Caller) -> None:
+            await caller.until(lambda: bool(speech.said))
+
+        assert running is not None
+        speech.said.clear()
+        call(running, scene)
+        wait_until(lambda: all(c["ended_at_ms"] for c in running.get("/api/calls")["calls"]))
+        return speech.said[0]
+
+    profile.write_text('business_name = "First"\n[greeting]\nen = "This is {business}."\n')
+    running = launch_with(gateway, speech, PROFILE_DIR=str(profile.parent))
+    assert greeting() == "This is First."
+    profile.write_text('business_name = "Second"\n[greeting]\nen = "This is {business}."\n')
+    running.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: '"event":"drained"' in running.log())
+    assert greeting() == "This is Second."
+    profile.write_text("busines_name = 1")
+    running.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "did you mean business_name?" in running.log())
+    assert greeting() == "This is Second."
