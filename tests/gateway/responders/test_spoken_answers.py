@@ -184,12 +184,11 @@ def test_a_wrong_number_is_corrected_by_voice_and_by_keypad(
             for said in (told.reason, told.name_said, "five five five, one two three, four five"):
                 form.hear(await line.say(said), "en")
             form.hear(await line.say("No, the number is wrong."), "en")
-            assert form.state is State.NUMBER
+            assert form.state == State.NUMBER
             if keypad:
                 form.press(told.number + "#")
             else:
                 form.hear(await line.say(told.number_said), "en")
-            assert form.state is State.CONFIRM
             message = form.hear(await line.say("Yes, that is correct."), "en").message
             assert message is not None
             assert (message["number"], message["status"]) == (told.number, "confirmed")
