@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 
 from gateway.errors import ProviderError
@@ -19,3 +20,13 @@ async def take_down(responder: Responder, text: str, language: str) -> TakeMessa
     except (ProviderError, TimeoutError):
         return None
     return first if isinstance(first, TakeMessage) else None
+
+
+async def hand_over(
+    responder: Responder, text: str, language: str, store: Callable[[TakeMessage], None]
+) -> None:
+    """The responder's end: have stored what it took down, the last words (if any) included."""
+    stored = await take_down(responder, text, language) if text else None
+    for message in filter(None, (stored, responder.pending())):
+        store(message)
+    await responder.aclose()

@@ -6,19 +6,26 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.conversation.care import CallPolicy
 from gateway.conversation.language import LANGUAGES, ReplyLanguage
+from gateway.conversation.lexicon import lexicon
 from gateway.conversation.profile import Profile, choose
-from gateway.pipeline import Observer, Pipeline, Speech
+from gateway.observer import Observer
+from gateway.pipeline import Manner, Pipeline, Speech
 from gateway.player import Player
+from gateway.providers.for_call import Attuned, Voiced
 from gateway.responders.base import CallInfo, Conversation, Reporter
 from gateway.responders.echo import Echo
+from gateway.responders.realtime_desk import Desk
 from gateway.responders.recital import Recital, passage
-from gateway.responders.registry import Staff
+from gateway.responders.registry import LAST, REALTIME, Staff
 from gateway.settings import Settings
 from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
 RECITAL = "recital"
+#: Said when something cannot be spoken.
+APOLOGIES = {language: lexicon(language).sentences["trouble"] for language in LANGUAGES}
 
 
 class Witness(Observer, Reporter, Protocol):
@@ -99,6 +106,36 @@ class Reception:
         make = CONVERSATIONS.get(choice.responders[0])
         if make is not None:
             return make(Seat(self._settings, self._row, choice, player, witness))
+        if choice.responders[0] == REALTIME:
+            return self._realtime(choice, player, witness)
+        return self._pipeline(choice.responders, choice, player, witness)
+
+    def _realtime(self, choice: Choice, player: Player, witness: Witness) -> Conversation:
+        """The model's conversation; who follows it takes over when it cannot be had."""
+        followers = choice.responders[1:] or (LAST,)
+        assert self._staff.realtime is not None, "nobody opened it"
+
+        def stand_in() -> Conversation:
+            witness.followed_by(followers[0])
+            return self._pipeline(followers, choice, player, witness)
+
+        call, profile, language = choice.call, choice.profile, choice.language
+        return self._staff.realtime(Desk(call, profile, language, player, witness, stand_in))
+
+    def _pipeline(
+        self, names: tuple[str, ...], choice: Choice, player: Player, witness: Witness
+    ) -> Conversation:
         assert self._speech is not None, "a speaking responder without providers"
-        responder = self._staff.responder(choice.responders, choice.profile, choice.call, witness)
-        return Pipeline(self._speech, responder, player, witness, choice.language)
+        responder = self._staff.responder(names, choice.profile, choice.call, witness)
+        speech = Speech(
+            Attuned(self._speech.stt, choice.profile.keywords),
+            Voiced(self._speech.tts, choice.profile.voice, APOLOGIES),
+        )
+        settings = self._settings
+        policy = CallPolicy(
+            barge_in_after_ms=settings.barge_in_after_ms,
+            filler_after_ms=settings.filler_after_ms,
+            idle_prompt_ms=settings.idle_prompt_ms,
+            max_call_ms=settings.max_call_ms,
+        )
+        return Pipeline(speech, responder, player, witness, choice.language, Manner(policy))

@@ -9,14 +9,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import ConfigurationError
 
 #: A provider base URL with this value means the supervised local speech server.
 LOCAL = "local"
+OPENAI = "https://api.openai.com/v1"
 
 #: No machine has more; a longer range is a slip of the pen.
 CPUS_MAX = 4096
@@ -25,7 +35,7 @@ LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 VadMode = Literal["silero", "level", "off"]
 Language = Literal["en", "ar", "ru", "auto"]
 #: Who can answer; ``gateway.responders.registry`` and ``gateway.reception`` know how.
-RESPONDERS = ("message_taker", "backend", "transcriber", "echo", "recital")
+RESPONDERS = ("message_taker", "backend", "llm", "realtime", "transcriber", "echo", "recital")
 #: Who takes every call while AI_CONVERSATION_ENABLED is false.
 TRANSCRIBER = "transcriber"
 #: Responders for measuring: they need neither speech-to-text nor text-to-speech, and stand alone.
@@ -100,6 +110,16 @@ class Settings(BaseSettings):
     twilio_expected_origin: str = Field(
         "", description="Origin header allowed besides the console's; an absent one always passes."
     )
+    twilio_dialect: Literal["standard", "nested"] = Field(
+        "standard",
+        description="nested: messages to Twilio-like clients repeat the stream's id in the body.",
+    )
+    telnyx_codec: Literal["PCMU", "PCMA", "G722", "L16/8000", "L16/16000"] = Field(
+        "PCMU", description="What Telnyx streams were asked to take: stream_bidirectional_codec."
+    )
+    telnyx_byte_order: Literal["big", "little"] = Field(
+        "big", description="Order of bytes in L16 of Telnyx, both ways: big (RFC 2586) or little."
+    )
     responder: str = Field(
         "message_taker",
         description=f"Who answers, comma-separated: who fails is followed by the next. "
@@ -109,6 +129,18 @@ class Settings(BaseSettings):
         "", description="Responders a caller may pick by parameter `responder`, comma-separated."
     )
     language: Language = Field("auto", description="Language of calls that bring no hint.")
+    barge_in_after_ms: int = Field(
+        200, ge=40, le=2_000, description="Speech over the assistant that makes it pause."
+    )
+    filler_after_ms: int = Field(
+        2_500, ge=200, description="An answer that takes longer is announced: one moment, please."
+    )
+    idle_prompt_ms: int = Field(
+        15_000, ge=1_000, description="Silence until the caller is asked whether they are there."
+    )
+    max_call_ms: int = Field(
+        3_600_000, ge=1_000, description="A conversation that lasts longer is ended politely."
+    )
     profile_dir: Path = Field(
         Path("profiles"), description="One TOML file a called number; default.toml otherwise."
     )
@@ -117,15 +149,45 @@ class Settings(BaseSettings):
         SecretStr(""), description="Key for providers that want one; the local server does not."
     )
     stt_base_url: str = Field(
-        LOCAL, description="Speech-to-text server with the OpenAI audio API; local = our own."
+        LOCAL,
+        description="Speech-to-text server with the OpenAI audio API; local = our own. Several, "
+        "comma-separated: the next is asked when one fails.",
     )
-    stt_model: str = Field("whisper-base", description="Model name sent to the STT server.")
+    stt_model: str = Field(
+        "",
+        description="Model names in the order of STT_BASE_URL; empty = gpt-transcribe at OpenAI, "
+        "whisper-base elsewhere.",
+    )
     tts_base_url: str = Field(
-        LOCAL, description="Text-to-speech server with the OpenAI audio API; local = our own."
+        LOCAL,
+        description="Text-to-speech server with the OpenAI audio API; local = our own. Several, "
+        "comma-separated: the next is asked when one fails.",
     )
-    tts_model: str = Field("local", description="Model name sent to the TTS server.")
+    tts_model: str = Field(
+        "",
+        description="Model names in the order of TTS_BASE_URL; empty = gpt-4o-mini-tts at OpenAI, "
+        "local elsewhere.",
+    )
     tts_voice: str = Field(
-        "", description="Voice name; empty = the language's code, which the local server knows."
+        "",
+        description="Voice names in the order of TTS_BASE_URL; empty = alloy at OpenAI, elsewhere "
+        "the language's code, which the local server knows.",
+    )
+    tts_speed: float = Field(
+        1.0, ge=0.25, le=4.0, description="How fast to speak; 1.0 is the voice's own speed."
+    )
+    llm_base_url: str = Field(
+        OPENAI,
+        description="Server with the OpenAI chat API for RESPONDER=llm. Several, comma-separated: "
+        "the next is asked when one fails.",
+    )
+    llm_model: str = Field(
+        "", description="Model names in the order of LLM_BASE_URL; empty = gpt-6-luna at OpenAI."
+    )
+    max_tokens_per_call: int = Field(
+        50_000,
+        ge=0,
+        description="Tokens one call may cost with RESPONDER=llm, then it ends; 0 = no limit.",
     )
 
     ai_conversation_enabled: bool = Field(
@@ -166,12 +228,48 @@ class Settings(BaseSettings):
     records_days: int = Field(
         0, ge=0, description="Days after which calls and messages are deleted; 0 = never."
     )
+    stt_mode: Literal["utterance", "live"] = Field(
+        "utterance",
+        description="utterance sends what was said at a pause; live streams it to STT_BASE_URL's "
+        "Realtime API meanwhile.",
+    )
+    stt_live_model: str = Field(
+        "gpt-live-transcribe", description="Model of STT_MODE=live; STT_MODEL stands in for it."
+    )
+    realtime_base_url: str = Field(
+        "https://api.openai.com/v1",
+        description="Server with the OpenAI Realtime API, for RESPONDER=realtime.",
+    )
+    realtime_model: str = Field(
+        "gpt-realtime-2.1-mini", description="Speech-to-speech model of RESPONDER=realtime."
+    )
+    realtime_voice: str = Field("marin", description="Its voice.")
+    realtime_turn_detection: Literal["server", "semantic", "ours"] = Field(
+        "server",
+        description="Who ends the caller's turn: OpenAI's server or semantic VAD, or ours.",
+    )
+    max_cost_usd_per_call: float = Field(
+        0,
+        ge=0,
+        description="US dollars one realtime call may cost, then the message taker goes on; "
+        "0 = no limit.",
+    )
 
-    @field_validator("stt_base_url", "tts_base_url")
+    @field_validator("realtime_base_url")
     @classmethod
-    def _is_url(cls, value: str) -> str:
-        if value != LOCAL and not value.startswith(("http://", "https://")):
-            raise ValueError(f"must be `{LOCAL}` or begin with http:// or https://")
+    def _is_server(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+    @field_validator("stt_base_url", "tts_base_url", "llm_base_url")
+    @classmethod
+    def _are_urls(cls, value: str, info: ValidationInfo) -> str:
+        may_be_local = info.field_name != "llm_base_url"
+        for url in in_order(value):
+            if not (url == LOCAL and may_be_local) and not url.startswith(("http://", "https://")):
+                local = f"be `{LOCAL}` or " if may_be_local else ""
+                raise ValueError(f"must {local}begin with http:// or https://")
         return value
 
     @field_validator("backend_api_base_url", "twilio_api_base_url")
@@ -205,6 +303,8 @@ class Settings(BaseSettings):
         alone = [name for name in names if name in WITHOUT_PROVIDERS]
         if alone and len(names) > 1:
             raise ValueError(f"{alone[0]} never fails and follows nobody: it stands alone")
+        if "realtime" in names[1:]:
+            raise ValueError("realtime takes whole calls and follows nobody: name it first")
         return value
 
     @field_validator("pin_cpus")
@@ -230,6 +330,27 @@ class Settings(BaseSettings):
                 f"have work for {self.places} at most"
             )
         return self
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        """What a server that is in use cannot do without."""
+        used = [self.stt_base_url, self.tts_base_url] if self.uses_providers else []
+        used += [self.llm_base_url] if self.uses_llm else []
+        used += [self.realtime_base_url] if "realtime" in self.responders_in_use else []
+        if not self.openai_api_key.get_secret_value() and any(map(is_openai, used)):
+            raise ValueError("OPENAI_API_KEY is missing, and a server of OpenAI's is in use")
+        if self.stt_mode == "live" and not self.stt_live_base_url:
+            raise ValueError("STT_MODE=live needs a server in STT_BASE_URL: the local one cannot")
+        models = in_order(self.llm_model)
+        for at, url in enumerate(in_order(self.llm_base_url) if self.uses_llm else []):
+            if not is_openai(url) and not "".join(models[at : at + 1]):
+                raise ValueError(f"LLM_MODEL is missing for the server {url}")
+        return self
+
+    @property
+    def stt_live_base_url(self) -> str:
+        """Whose Realtime API STT_MODE=live uses: the first of STT_BASE_URL that is not our own."""
+        return next((url for url in in_order(self.stt_base_url) if url != LOCAL), "")
 
     @property
     def places(self) -> int:
@@ -280,7 +401,24 @@ class Settings(BaseSettings):
     @property
     def needs_speech_server(self) -> bool:
         """Whether a provider that is in use points to the local speech server."""
-        return self.uses_providers and LOCAL in (self.stt_base_url, self.tts_base_url)
+        speech = (*in_order(self.stt_base_url), *in_order(self.tts_base_url))
+        return self.uses_providers and LOCAL in speech
+
+    @property
+    def uses_llm(self) -> bool:
+        """Whether a language model may have to answer."""
+        return "llm" in self.responders_in_use
+
+
+def in_order(text: str) -> tuple[str, ...]:
+    """The entries of a comma-separated list in which places count: an empty one is ""."""
+    return tuple(entry.strip() for entry in text.split(","))
+
+
+def is_openai(urls: str) -> bool:
+    """Whether a server of OpenAI's own is among these."""
+    hosts = (urlsplit(url).hostname or "" for url in in_order(urls))
+    return any(host == "api.openai.com" or host.endswith(".api.openai.com") for host in hosts)
 
 
 def parse_names(text: str) -> tuple[str, ...]:

@@ -98,13 +98,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read, check_only = _read_command_line(arguments)
         settings = read()
         if check_only:
-            _say(f"ok: {_summary(settings)}")
-            return 0
+            return _check(settings)
         return _run(settings, read)
     except (ConfigurationError, ListenError, DescriptorError, ArenaError) as error:
         for sentence in str(error).splitlines():
             sys.stderr.write(f"voice gateway: {sentence}\n")
         return EXIT_CONFIG
+
+
+def _check(settings: Settings) -> int:
+    """Say what is configured and what will not work, servers of others included."""
+    import asyncio  # here: a supervisor that goes on to fork has no use for these
+    from datetime import UTC, datetime
+
+    from gateway.providers.check import look_at, servers_in_use
+
+    specs = servers_in_use(settings, "")
+    findings = asyncio.run(look_at(specs, datetime.now(UTC).date()))
+    for sentence in findings.configured:
+        _say(sentence)
+    for sentence in findings.warnings:
+        _say(f"warning: {sentence}")
+    if findings.faults:
+        raise ConfigurationError("\n".join(findings.faults))
+    _say(f"ok: {_summary(settings)}")
+    return 0
 
 
 def _read_command_line(arguments: Sequence[str] | None) -> tuple[Callable[[], Settings], bool]:

@@ -49,6 +49,11 @@ SENTENCES: Mapping[str, frozenset[str]] = {
     "goodbye": frozenset(),
     "farewell": frozenset(),
     "parting": frozenset(),
+    "are_you_there": frozenset(),
+    "deserted": frozenset(),
+    "one_moment": frozenset(),
+    "trouble": frozenset(),
+    "say_again": frozenset(),
 }
 
 

@@ -26,6 +26,7 @@ DEFAULT = "default"
 _SENTENCE_CHARS_MAX = 1_000
 _TEXT_CHARS_MAX = 20_000
 _ENTRIES_MAX = 200
+_KEYWORDS_MAX = 50
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _QUESTIONS = ("offer", "reason", "name", "number")
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
@@ -56,6 +57,12 @@ class Profile:
     def business(self, language: str) -> str:
         """The business's name as it is said in a language."""
         return self.business_names.get(language, self.business_name)
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Names that callers are likely to say."""
+        names = (self.business_name, *self.business_names.values(), *self.transfer_targets)
+        return tuple(dict.fromkeys(names))[:_KEYWORDS_MAX]
 
     def transfer_number(self, target: str) -> str:
         """The number a target may be put through to, named by its name or number; "" for none."""

@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.conversation.profile import Profile
-from gateway.responders.base import CallInfo, Reporter, Responder
+from gateway.responders.base import CallInfo, Conversation, Reporter, Responder
 from gateway.responders.chain import Chain, Stage
 from gateway.responders.message_taker import MessageTaker
+from gateway.responders.realtime_desk import Desk
 from gateway.responders.transcriber import Transcriber
 from gateway.settings import TRANSCRIBER, Settings
+from supervisor.scoreboard import Row
 
 
 class Opened(Protocol):
@@ -65,18 +67,25 @@ class Transcribers:
         """Nothing is held."""
 
 
-def _message_taker(_settings: Settings) -> Opened:
+def _message_taker(_settings: Settings, _row: Row) -> Opened:
     return MessageTakers()
 
 
-def _transcriber(_settings: Settings) -> Opened:
+def _transcriber(_settings: Settings, _row: Row) -> Opened:
     return Transcribers()
 
 
-def _backend(settings: Settings) -> Opened:
+def _backend(settings: Settings, _row: Row) -> Opened:
     from gateway.responders.backend import Backends
 
     return Backends.open(settings)
+
+
+def _llm(settings: Settings, row: Row) -> Opened:
+    from gateway.providers.assembly import open_chat
+    from gateway.responders.llm import LanguageModels
+
+    return LanguageModels(open_chat(settings, row), settings.max_tokens_per_call)
 
 
 #: Who never fails: it follows all others, listed or not; but silence is not to be broken.
@@ -85,25 +94,41 @@ NOT_FOLLOWED = frozenset({TRANSCRIBER})
 #: What the caller is told when this one takes over: a sentence of the lexicon.
 TAKES_OVER: Mapping[str, str] = {LAST: "take_over"}
 
-OPENERS: Mapping[str, Callable[[Settings], Opened]] = {
+OPENERS: Mapping[str, Callable[[Settings, Row], Opened]] = {
     "message_taker": _message_taker,
+    "llm": _llm,
     "backend": _backend,
     TRANSCRIBER: _transcriber,
 }
 
 
-class Staff:
-    """The responders of a worker."""
+#: Takes whole calls, not turns.
+REALTIME = "realtime"
 
-    def __init__(self, opened: Mapping[str, Opened]) -> None:
+
+class Staff:
+    """The responders of a worker; ``realtime`` takes a whole call, None when no call may be its."""
+
+    def __init__(
+        self,
+        opened: Mapping[str, Opened],
+        realtime: Callable[[Desk], Conversation] | None = None,
+    ) -> None:
         self._opened = opened
+        self.realtime = realtime
 
     @classmethod
-    def open(cls, settings: Settings) -> Staff:
+    def open(cls, settings: Settings, row: Row) -> Staff:
         """Open everybody who may have to answer; ``ConfigurationError`` for who cannot."""
         names = settings.responders_in_use & OPENERS.keys()
         names |= {LAST} if names else set()
-        return cls({name: OPENERS[name](settings) for name in names})
+        names |= {LAST} if REALTIME in settings.responders_in_use else set()
+        opened = {name: OPENERS[name](settings, row) for name in names}
+        if REALTIME not in settings.responders_in_use:
+            return cls(opened)
+        from gateway.responders.realtime import open_realtime
+
+        return cls(opened, open_realtime(settings))
 
     def responder(
         self, names: Sequence[str], profile: Profile, call: CallInfo, reporter: Reporter

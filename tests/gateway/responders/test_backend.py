@@ -23,6 +23,7 @@ from tests.gateway.providers.backend_server import (
     slow,
     status,
 )
+from tests.gateway.providers.rig import make_row
 from tests.gateway.responders.reports import Reports
 
 PROFILE = Profile(
@@ -249,7 +250,7 @@ def test_a_backend_that_fails_is_followed_by_the_message_taker(
     backend.next.append(status(500))
 
     async def play() -> list[list[str]]:
-        staff = Staff.open(settings)
+        staff = Staff.open(settings, make_row())
         responder = staff.responder(settings.responder_names, PROFILE, CALL, reports)
         heard = [await said(responder.greet()), await said(responder.answer("I am ill", "en"))]
         await responder.aclose()

@@ -12,23 +12,25 @@ from gateway.reception import CONVERSATIONS
 from gateway.responders.base import CallInfo
 from gateway.responders.chain import Chain
 from gateway.responders.message_taker import MessageTaker
-from gateway.responders.registry import OPENERS, MessageTakers, Staff
+from gateway.responders.registry import OPENERS, REALTIME, MessageTakers, Staff
 from gateway.settings import RESPONDERS, WITHOUT_PROVIDERS, load_settings
+from supervisor.scoreboard import RowName, Scoreboard
 from tests.gateway.responders.reports import Reports
 
 CALL = CallInfo("CA1", "+15551234567", "+15550000000", "en")
+ROW = Scoreboard([RowName("worker", 0)], 1).row("worker", 0)
 PROFILE = Profile(business_name="Riverside Clinic")
 
 
 def test_every_name_is_known_in_one_of_the_tables() -> None:
-    assert sorted(RESPONDERS) == sorted([*OPENERS, *CONVERSATIONS])
+    assert sorted(RESPONDERS) == sorted([*OPENERS, *CONVERSATIONS, REALTIME])
     assert set(CONVERSATIONS) >= WITHOUT_PROVIDERS
 
 
 def test_only_who_may_have_to_answer_is_opened() -> None:
-    assert Staff.open(load_settings(None, responder="echo"))._opened == {}
+    assert Staff.open(load_settings(None, responder="echo"), ROW)._opened == {}
     settings = load_settings(None, responder="echo", caller_responders="recital,message_taker")
-    staff = Staff.open(settings)
+    staff = Staff.open(settings, ROW)
     assert list(staff._opened) == ["message_taker"]
     responder = staff.responder(("message_taker",), PROFILE, CALL, Reports())
     assert isinstance(responder, MessageTaker), "no chain of one"
