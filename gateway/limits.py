@@ -47,6 +47,9 @@ CALLS_PER_CONNECTION_MAX = 64
 TURN_BUDGET_MS = 8_000
 STAGE_MS_MIN = 200
 
+# Who has hung up is understood and taken down for so long, each: nobody waits, but a worker's end.
+LAST_WORDS_MS_MAX = 2_000
+
 # Playout: how far ahead of the caller's ear we send, and how much goes into one message.
 PLAYOUT_LEAD_MS = 200
 MESSAGE_MS_MAX = 100
