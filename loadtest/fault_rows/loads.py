@@ -31,7 +31,7 @@ from loadtest.host import TreeMeter
 BUSY = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 #: The gateway looks at the last two or three seconds before it closes the door.
 STEP_SECONDS = 4.0
-REFUSED_SECONDS = 3.0
+REFUSED_SECONDS = 2.0
 RECOVERED_SECONDS = 15.0
 PLACED_RATIO_MAX = 1.05
 HANDSHAKE_MS_MAX = 150
