@@ -27,18 +27,18 @@ from loadtest.fault_rows.gateway import Gateway, knock, until
 from loadtest.host import TreeMeter
 
 #: Busy processes, step by step, until the gateway is late: much more, and it must lose frames.
-BUSY = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 64)
-BUSY_QUARTER = """
+BUSY = (2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 64)
+BUSY_EIGHTH = """
 from time import monotonic, sleep
 while True:
     end = monotonic() + 0.01
     while monotonic() < end:
         pass
-    sleep(0.03)
+    sleep(0.07)
 """
 #: The gateway looks at the last two or three seconds before it closes the door.
 STEP_SECONDS = 4.0
-REFUSED_SECONDS = 2.0
+REFUSED_SECONDS = 1.5
 RECOVERED_SECONDS = 15.0
 PLACED_RATIO_MAX = 1.05
 HANDSHAKE_MS_MAX = 150
@@ -135,11 +135,11 @@ def churn(bench: Bench) -> Sequence[Check]:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """So many processes that compute for a quarter of the time, each in a session of its own.
+    """So many processes that compute for an eighth of the time, each in a session of its own.
 
     Linux may share the processor out by sessions (autogroups): all in one would be as one.
     """
-    command = [sys.executable, "-c", BUSY_QUARTER]
+    command = [sys.executable, "-c", BUSY_EIGHTH]
     started = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
     try:
         yield
@@ -176,7 +176,7 @@ def descriptors(gateway: Gateway) -> int:
 ROWS = (
     Row(
         "starve",
-        "CPU starved beside twice the calls: processes that are busy for a quarter of the time are "
+        "CPU starved beside twice the calls: processes that are busy for an eighth of the time are "
         "added until the gateway is late",
         "calls in progress lose 0 frames, new ones refused (503, Retry-After), let in again",
         starve,
