@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -25,6 +25,7 @@ from gateway.channel_events import (
     HttpResponse,
     Upgrade,
 )
+from gateway.departures import Carrier, Departures, Leg
 from gateway.errors import CapacityError, RemoteWireError
 from gateway.ledger import Channels, Ledger
 from gateway.limits import BAD_MESSAGES_MAX, EARLY_EVENTS_MAX, RETRY_AFTER_S, START_TIMEOUT_MS
@@ -39,9 +40,10 @@ from gateway.session import Session, SessionParts
 from gateway.sessions import SessionRegistry
 from gateway.settings import Settings
 from gateway.wire.base import Wire
-from gateway.wire.detect import WIRES, WireName, detect
+from gateway.wire.detect import WIRES, Dialects, WireName, detect, wire_of_path
 from gateway.wire.events import (
     CallerAudio,
+    CarrierError,
     Digit,
     Event,
     MarkPlayed,
@@ -60,9 +62,8 @@ class Peer:
     """One WebSocket: its wire, and the calls on it by stream id."""
 
     __slots__ = (
-        "_gaps",
+        "_counted",
         "_switchboard",
-        "_unknown",
         "bad_messages",
         "connection",
         "sessions",
@@ -76,13 +77,15 @@ class Peer:
         self.connection = connection
         self._switchboard = switchboard
         self.wire: Wire | None = None
-        self.wire_name: WireName | None = None
+        self.wire_name: WireName | None = wire_of_path(connection.target)
+        if self.wire_name is not None:
+            self.wire = WIRES[self.wire_name](switchboard.dialects)
         self.sessions: dict[str, Session] = {}
         #: By stream id: what came for a call whose ids are still being claimed.
         self.starting: dict[str, list[Event]] = {}
         self.bad_messages = 0
         self.start_timer: asyncio.TimerHandle | None = None
-        self._gaps = self._unknown = 0
+        self._counted = (0, 0, 0)
 
     def receive(self, message: str | bytes) -> None:
         """Read a message and do what its events say."""
@@ -90,6 +93,8 @@ class Peer:
             if isinstance(message, bytes):
                 raise RemoteWireError("binary messages are not understood", kind="binary")
             wire = self.wire or self._detect(message)
+            if wire is None:
+                return
             for event in wire.receive(message):
                 if type(event) is CallerAudio:  # 99 % of all events
                     stream_id, payload, timestamp_ms = event
@@ -109,16 +114,21 @@ class Peer:
         if waiting is not None and len(waiting) < EARLY_EVENTS_MAX:
             waiting.append(event)
 
-    def _detect(self, message: str) -> Wire:
+    def _detect(self, message: str) -> Wire | None:
         self.wire_name = detect(message)
-        self.wire = WIRES[self.wire_name]()
+        if self.wire_name is not None:
+            self.wire = WIRES[self.wire_name](self._switchboard.dialects)
         return self.wire
 
-    def wire_counts(self, wire: Wire) -> tuple[int, int]:
-        """Gaps and unknown messages since the last time."""
-        new = (wire.media_gaps - self._gaps, wire.messages_unknown - self._unknown)
-        self._gaps, self._unknown = wire.media_gaps, wire.messages_unknown
-        return new
+    def count(self, row: Row) -> None:
+        """Add what the wire counted since the last time."""
+        wire, before = self.wire, self._counted
+        if wire is None:
+            return
+        self._counted = now = (wire.media_gaps, wire.media_late, wire.messages_unknown)
+        row.count("media_gaps", now[0] - before[0])
+        row.count("media_late", now[1] - before[1])
+        row.count("messages_unknown", now[2] - before[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,19 +142,25 @@ class SwitchboardParts:
     reception: Reception
     records: RecordsSender
     mesh: Mesh
+    carriers: Mapping[str, Carrier]
 
 
 class Switchboard:
     """Every connection and call of one worker."""
 
     def __init__(self, parts: SwitchboardParts) -> None:
-        self._settings = parts.settings
+        self._settings = settings = parts.settings
+        #: How carriers are spoken to.
+        self.dialects = Dialects(
+            settings.twilio_dialect, settings.telnyx_codec, settings.telnyx_byte_order
+        )
         self._board = parts.board
         self._row = parts.row
         self._bridge = parts.bridge
         self._reception = parts.reception
         self._records = parts.records
         self._mesh = parts.mesh
+        self._departures = Departures(parts.carriers, parts.row, self._end)
         self._peers: dict[Connection, Peer] = {}
         self._warnings = RateLimited()
         self._by_slot: dict[int, Session] = {}
@@ -192,6 +208,7 @@ class Switchboard:
         peer = self._peers.pop(connection, None)
         if peer is None:
             return
+        peer.count(self._row)
         if peer.start_timer is not None:
             peer.start_timer.cancel()
         for stream_id in tuple(peer.sessions):
@@ -204,6 +221,10 @@ class Switchboard:
         """Do what a carrier's event says; audio never gets here."""
         if isinstance(event, StreamStarted):
             self._start(peer, event)
+            return
+        if isinstance(event, CarrierError):
+            self._row.count("carrier_errors")
+            self._warn("error from the carrier", code=event.code, title=event.title)
             return
         session = peer.sessions.get(event.stream_id)
         if session is None:
@@ -270,10 +291,7 @@ class Switchboard:
         for session in self.registry.list():
             session.report()
         for peer in self._peers.values():
-            if peer.wire is not None:
-                gaps, unknown = peer.wire_counts(peer.wire)
-                self._row.count("media_gaps", gaps)
-                self._row.count("messages_unknown", unknown)
+            peer.count(self._row)
         self._row.count("rings_damaged", self._bridge.check())
         self._row.set(Field.CALLS, len(self.registry))
 
@@ -330,7 +348,7 @@ class Switchboard:
             del peer.starting[started.stream_id]
             self._row.count("refusals/already_live")
             self._warn("call refused", reason="it is already live")
-            peer.connection.close(POLICY, "this call is already live")
+            self._refuse(peer, started.stream_id, POLICY, "this call is already live")
             return
         early = peer.starting.pop(started.stream_id)
         try:
@@ -367,7 +385,7 @@ class Switchboard:
             self._row.count("calls_refused")
             self._row.count("refusals/full")
             self._warn("call refused", reason="no slot is free")
-            peer.connection.close(TRY_LATER, "no slot is free")
+            self._refuse(peer, started.stream_id, TRY_LATER, "no slot is free")
             return
         peer.sessions[started.stream_id] = session
         self._by_slot[session.slot] = session
@@ -379,26 +397,32 @@ class Switchboard:
         session.start()
 
     def _make_session(self, peer: Peer, wire: Wire, started: StreamStarted) -> Session:
-        line = self._bridge.lease(started.encoding)
+        line = self._bridge.lease(started.encoding, started.assistant_encoding)
         if line is None:
             raise CapacityError("no slot is free")
         assert peer.wire_name is not None
-        choice = self._reception.choose(started)
+        transferable = self._departures.can_transfer(peer.wire_name)
+        choice = self._reception.choose(started, transferable=transferable)
         player = Player(line, wire, started.stream_id, peer.connection.send)
         ledger = Ledger(started, self._channels(peer, wire, started))
-        ledger.started(peer.wire_name, choice.responder, choice.call)
+        ledger.started(peer.wire_name, ",".join(choice.responders), choice.call)
         conversation = self._reception.conversation(choice, player, ledger)
         parts = SessionParts(self._bridge, line, player, conversation, ledger, self._row)
         return self.registry.get_or_create(started.stream_id, lambda: Session(started, parts))
 
     def _channels(self, peer: Peer, wire: Wire, started: StreamStarted) -> Channels:
+        assert peer.wire_name is not None
+        bound = log.bind(call=started.call_id, stream=started.stream_id)
+        leg = Leg(peer.wire_name, started.call_id, started.stream_id, bound)
         return Channels(
-            log=log.bind(call=started.call_id, stream=started.stream_id),
+            log=bound,
             records=self._records,
             row=self._row,
             wire=wire,
             send=peer.connection.send,
             hang_up=lambda reason: self._hang_up(started.stream_id, reason),
+            end_call=lambda: self._departures.hang_up(leg),
+            transfer=lambda number, told: self._departures.transfer(leg, number, told),
         )
 
     def _hang_up(self, stream_id: str, reason: str) -> None:
@@ -418,9 +442,24 @@ class Switchboard:
         task.add_done_callback(self._finishing.discard)
         for peer in self._peers.values():
             if peer.sessions.pop(stream_id, None) is not None:
-                if not peer.sessions and not peer.starting:
-                    peer.connection.close(GOING_AWAY if self._leaving else NORMAL, reason)
+                self._let_go(peer, stream_id, GOING_AWAY if self._leaving else NORMAL, reason)
                 break
+
+    def _refuse(self, peer: Peer, stream_id: str, code: int, reason: str) -> None:
+        """A call does not begin; others on its connection go on."""
+        assert peer.wire is not None
+        answer = peer.wire.error(stream_id, reason)
+        if answer is not None:
+            peer.connection.send(answer)
+        self._let_go(peer, stream_id, code, reason)
+
+    def _let_go(self, peer: Peer, stream_id: str, code: int, reason: str) -> None:
+        """A call is over, and with the last one its connection."""
+        farewell = None if peer.wire is None else peer.wire.hang_up(stream_id)
+        if farewell is not None:
+            peer.connection.send(farewell)
+        if not peer.sessions and not peer.starting:
+            peer.connection.close(code, reason)
 
     def _start_is_late(self, peer: Peer) -> None:
         if not peer.sessions and not peer.starting:
