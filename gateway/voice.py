@@ -88,11 +88,11 @@ class Voice:
         self._tasks.add(self._feeding)
 
     def stop(self) -> str | None:
-        """End the reply; what was heard of it, None if none of it was on its way to the caller."""
+        """End the reply; what was heard of it, None if no word of it was on its way."""
         for task in self._tasks:
             task.cancel()
         self.pause()
-        if not self._audible:
+        if not (self._audible and self._said):
             return None
         self._audible = False
         self._announce(self._base)

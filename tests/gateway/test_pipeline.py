@@ -16,7 +16,7 @@ from gateway.errors import ProviderError
 from gateway.pipeline import Manner
 from gateway.providers.scripted import ScriptedSpeechToText, ScriptedTextToSpeech
 from gateway.responders.base import HangUp, Reply, Say, TakeMessage, Transfer
-from tests.simulation.stage import VOICE, Call
+from tests.simulation.stage import VOICE, Call, Rings
 from tests.simulation.virtual import run
 
 SENTENCES = lexicon("en").sentences
@@ -77,7 +77,7 @@ def perform(
     async def play() -> Call:
         stt = ScriptedSpeechToText(script, latency_ms=stt_ms)
         tts = ScriptedTextToSpeech(ms_per_char=60, latency_ms=tts_ms)
-        call = Call(make_arena(1), (stt, tts), Parrot(), manner=manner)
+        call = Call(Rings(make_arena(1)), (stt, tts), Parrot(), manner=manner)
         try:
             await scene(call)
         finally:
