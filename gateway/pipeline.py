@@ -86,7 +86,7 @@ class Pipeline:
         self._since_ns = 0  # when the caller fell silent; 0 = that was answered
         self._ended_ns = 0  # when we decided that they have finished
         self._asked = False  # whether what was paused was the reply's last clause
-        self._ours = False  # whether these are not the responder's words
+        self._ours = True  # whether no words of the responder's are being said
         self._execute: dict[Action, Callable[[], None]] = {
             Action.UNDERSTAND: self._understand,
             Action.LISTEN_ON: self._hearing.listen_on,
@@ -128,6 +128,8 @@ class Pipeline:
             self._measure()
         its_turn = state in _ITS_TURN
         held = self._barge_in.feed(voiced=detector.voiced, assistant_audible=its_turn)
+        if state is State.RESPONDING:
+            self._voice.hold(held=self._barge_in.frames > 0)
         if detector.in_utterance:
             self._follow(state, held=held)
 
@@ -248,7 +250,7 @@ class Pipeline:
             self._care.moved(self._turn.state, clock.now_ns())
             self._watch()
         if event is Event.REPLY_HEARD or event is Event.REPLY_SILENT:  # it was answered
-            self._text = ""
+            self._text, self._ours = "", True
         for action in actions:
             self._execute[action]()
 
@@ -257,9 +259,8 @@ class Pipeline:
         if self._care_timer is not None:
             self._care_timer.cancel()
             self._care_timer = None
-        due_ns = self._care.due_ns
-        if due_ns is not None:
-            wait_s = max(0, due_ns - clock.now_ns()) / 1e9
+        if self._care.due_ns is not None:
+            wait_s = max(0, self._care.due_ns - clock.now_ns()) / 1e9
             self._care_timer = asyncio.get_running_loop().call_later(wait_s, self._due)
 
     def _due(self) -> None:
@@ -321,10 +322,11 @@ class Pipeline:
     def _cut(self) -> None:
         self._barge_in.reset()
         heard = self._voice.stop()
+        if not self._ours:
+            self._responder.heard(heard or "")
+            self._ours = True  # told once
         if heard is not None:
             self._text = ""  # a filler alone does not answer it
-            if not self._ours:
-                self._responder.heard(heard)
             self._observer.interrupted(self._voice.heard_last)
 
     def _hang_up(self) -> None:
@@ -338,13 +340,8 @@ class Pipeline:
         began_ns = self._player.began_ns
         if not self._since_ns or began_ns is None:
             return
-        times = turn_times(
-            self._since_ns,
-            endpoint_ns=self._ended_ns,
-            transcript_ns=self._hearing.understood_ns,
-            first_words_ns=self._voice.first_words_ns,
-            first_audio_ns=self._voice.first_audio_ns,
-            response_ns=began_ns,
-        )
+        voice = self._voice
+        stages = (self._hearing.understood_ns, voice.first_words_ns, voice.first_audio_ns, began_ns)
+        times = turn_times(self._since_ns, self._ended_ns, *stages)
         self._since_ns = 0
         self._observer.answered(times)

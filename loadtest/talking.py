@@ -24,8 +24,10 @@ from loadtest.wires import Wire
 #: Pauses that people make inside a sentence.
 PAUSES_MS = (400, 600, 800, 1000)
 #: Where a clip is torn: at the softest moment of its middle.
-_MIDDLE = (0.35, 0.65)
+_MIDDLE = (0.3, 0.7)
 _SOFT_MS = 20
+#: A longer silence is the end of a sentence.
+_WORDS_APART_MS_MAX = 160
 
 GREETING_QUIET_NS = 700 * NS_PER_MS
 GREETING_WAIT_NS = 15 * NS_PER_SECOND
@@ -63,10 +65,17 @@ def torn(clip: Clip, pause_ms: int, wire: Wire, seed: int) -> Saying:
 
 
 def _softest(clip: Clip) -> int:
+    """A soft moment in the middle that is no pause: between two words of a sentence."""
     size = _SOFT_MS * clip.rate // 1000
-    begin, end = (int(share * clip.speech_end) // size for share in _MIDDLE)
-    blocks = clip.samples[begin * size : max(end, begin + 1) * size].reshape(-1, size)
-    return (begin + int(np.argmin((blocks**2).mean(axis=1)))) * size + size // 2
+    count = clip.speech_end // size
+    power = (clip.samples[: count * size].reshape(-1, size) ** 2).mean(axis=1)
+    silent = np.concatenate([[False], power < _loud(clip) ** 2, [False]])
+    edges = np.flatnonzero(np.diff(silent.astype(np.int8)))
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - begin > _WORDS_APART_MS_MAX // _SOFT_MS:
+            power[begin:end] = np.inf
+    first, last = (int(share * count) for share in _MIDDLE)
+    return (first + int(np.argmin(power[first : max(last, first + 1)]))) * size + size // 2
 
 
 def _loud(clip: Clip) -> float:
