@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup espeak run dev test verify lock clean
+.PHONY: setup espeak run dev test verify simulate lock clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,9 @@ test: setup
 verify: setup test
 	HYPOTHESIS_PROFILE=verify $(BIN)/python -m pytest -m "not slow" tests/audio tests/gateway/wire tests/gateway/playout tests/gateway/test_channel.py tests/supervisor/test_policy.py --timeout 600
 	$(BIN)/python -m pytest -m slow --timeout 600 $(ARGS)
+
+simulate: setup ## whole calls on a virtual clock: SEEDS=1000 of them, or the one of SEED=
+	$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $(BIN)/python -m pytest tests/simulation --timeout 3600 $(ARGS)
 
 lock: ## after a change of dependencies; needs uv
 	uv pip compile pyproject.toml --extra local --extra dev --universal --generate-hashes \

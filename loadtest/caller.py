@@ -95,6 +95,9 @@ class Caller:
                 self._peer.send(self._line.stream.media(record.sent, payload))
                 record.lateness_ns.append(time.monotonic_ns() - due)
                 record.sent += 1
+                if self.behaviour.listens:
+                    for key in self.behaviour.pressed():
+                        self._peer.send(self._line.stream.key(key))
         return self._sending
 
     def opened(self, peer: Peer) -> None:
