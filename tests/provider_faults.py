@@ -11,7 +11,9 @@ many calls a fault ended, how many requests each turn made, and whether a key go
 from __future__ import annotations
 
 import math
+import queue
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -89,7 +91,12 @@ def main(names: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"{'fault':<28}{'heard ms':>9}{'ended':>7}{'requests/turn':>15}{'keys':>6}\n")
     failed = 0
     for row in chosen:
-        found = play(row)
+        try:
+            found = play(row)
+        except (AssertionError, queue.Empty, subprocess.TimeoutExpired):
+            failed += 1
+            sys.stdout.write(f"{row.name:<28}the machine is too busy to try it\n")
+            continue
         ok = is_good(row, found)
         failed += not ok
         heard = "never" if found.heard_ms is None else f"{found.heard_ms:.0f}"
