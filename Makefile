@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup espeak run dev test verify simulate lock clean
+SECONDS ?= 60
+
+.PHONY: setup espeak run dev test verify simulate fuzz lock clean
 
 setup: $(STAMP)
 
@@ -39,6 +41,9 @@ verify: setup test
 
 simulate: setup ## whole calls on a virtual clock: SEEDS=1000 of them, or the one of SEED=
 	$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $(BIN)/python -m pytest tests/simulation --timeout 3600 $(ARGS)
+
+fuzz: setup ## make fuzz SECONDS=60 [ARGS='--seed 1']: broken messages and requests, from a seed
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 lock: ## after a change of dependencies; needs uv
 	uv pip compile pyproject.toml --extra local --extra dev --universal --generate-hashes \

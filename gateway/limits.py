@@ -72,7 +72,7 @@ DSP_LAG_BEATS_LATE_MAX = 20
 DESCRIPTORS_PERCENT_MAX = 90
 REOPEN_AFTER_MS = 5_000
 
-# Claims across workers: ids of live calls, single-use keys.
+# Claims across workers: ids of live calls.
 CLAIMS_MAX = 65_536
 CLAIM_TTL_MS = 60_000
 CLAIM_RENEW_MS = 20_000
@@ -82,10 +82,13 @@ ANSWER_TIMEOUT_MS = 50
 QUESTIONS_OUTSTANDING_MAX = 4_096
 EARLY_EVENTS_MAX = 256  # of a call whose claims are still being asked for
 
+# Single-use tokens. A home that stalls is waited for: a refusal would cost its caller the call.
+SINGLE_USE_KEYS_MAX = 65_536
+TOKEN_VALUE_BYTES_MAX = 512
+REDEEM_TIMEOUT_MS = 300
+
 # Providers, of one worker.
-PROVIDER_REQUESTS_MAX = (
-    128  # that wait for the first answer of one server; more wait for their turn
-)
+PROVIDER_REQUESTS_MAX = 128  # that wait for a first answer, a server; more wait for their turn
 PROVIDER_TEXT_BYTES_MAX = 1024 * 1024
 PROVIDER_AUDIO_BYTES_MAX = 16 * 1024 * 1024  # five minutes of 24 kHz PCM
 APOLOGY_EVERY_MS = 5_000  # for what could not be spoken: once for all clauses of an answer
