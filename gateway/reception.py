@@ -16,8 +16,9 @@ from gateway.player import Player
 from gateway.providers.for_call import Attuned, Voiced
 from gateway.responders.base import CallInfo, Conversation, Reporter
 from gateway.responders.echo import Echo
+from gateway.responders.realtime_desk import Desk
 from gateway.responders.recital import Recital, passage
-from gateway.responders.registry import Staff
+from gateway.responders.registry import LAST, REALTIME, Staff
 from gateway.settings import Settings
 from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
@@ -105,8 +106,27 @@ class Reception:
         make = CONVERSATIONS.get(choice.responders[0])
         if make is not None:
             return make(Seat(self._settings, self._row, choice, player, witness))
+        if choice.responders[0] == REALTIME:
+            return self._realtime(choice, player, witness)
+        return self._pipeline(choice.responders, choice, player, witness)
+
+    def _realtime(self, choice: Choice, player: Player, witness: Witness) -> Conversation:
+        """The model's conversation; who follows it takes over when it cannot be had."""
+        followers = choice.responders[1:] or (LAST,)
+        assert self._staff.realtime is not None, "nobody opened it"
+
+        def stand_in() -> Conversation:
+            witness.followed_by(followers[0])
+            return self._pipeline(followers, choice, player, witness)
+
+        call, profile, language = choice.call, choice.profile, choice.language
+        return self._staff.realtime(Desk(call, profile, language, player, witness, stand_in))
+
+    def _pipeline(
+        self, names: tuple[str, ...], choice: Choice, player: Player, witness: Witness
+    ) -> Conversation:
         assert self._speech is not None, "a speaking responder without providers"
-        responder = self._staff.responder(choice.responders, choice.profile, choice.call, witness)
+        responder = self._staff.responder(names, choice.profile, choice.call, witness)
         speech = Speech(
             Attuned(self._speech.stt, choice.profile.keywords),
             Voiced(self._speech.tts, choice.profile.voice, APOLOGIES),

@@ -9,6 +9,7 @@ through ``close``.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from audio.format import FRAME_MS
@@ -43,6 +44,7 @@ class Session:
         "_conversation",
         "_ended",
         "_frame_bytes",
+        "_hear_wire",
         "_line",
         "_parts",
         "_push",
@@ -75,6 +77,9 @@ class Session:
         self._push = parts.line.push_caller
         #: A frame of the caller's: 16 kHz PCM16, speech probability, level.
         self.hear = parts.conversation.hear
+        #: Wanted by a conversation that passes the carrier's audio on as it is.
+        self._hear_wire: Callable[[bytes], None] | None
+        self._hear_wire = getattr(parts.conversation, "hear_wire", None)
         #: An encoded frame of the assistant's, to be sent when it is due, and the time (ns).
         self.play = parts.player.play
         self.player = parts.player
@@ -99,6 +104,8 @@ class Session:
 
     def audio(self, payload: bytes, timestamp_ms: int) -> None:
         """Take encoded caller audio of any length; frames are cut here."""
+        if self._hear_wire is not None:
+            self._hear_wire(payload)
         size = self._frame_bytes
         if len(payload) == size and not self._rest and not self.backlog:
             self.frames_in += 1

@@ -35,7 +35,7 @@ LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 VadMode = Literal["silero", "level", "off"]
 Language = Literal["en", "ar", "ru", "auto"]
 #: Who can answer; ``gateway.responders.registry`` and ``gateway.reception`` know how.
-RESPONDERS = ("message_taker", "backend", "llm", "transcriber", "echo", "recital")
+RESPONDERS = ("message_taker", "backend", "llm", "realtime", "transcriber", "echo", "recital")
 #: Who takes every call while AI_CONVERSATION_ENABLED is false.
 TRANSCRIBER = "transcriber"
 #: Responders for measuring: they need neither speech-to-text nor text-to-speech, and stand alone.
@@ -228,6 +228,39 @@ class Settings(BaseSettings):
     records_days: int = Field(
         0, ge=0, description="Days after which calls and messages are deleted; 0 = never."
     )
+    stt_mode: Literal["utterance", "live"] = Field(
+        "utterance",
+        description="utterance sends what was said at a pause; live streams it to STT_BASE_URL's "
+        "Realtime API meanwhile.",
+    )
+    stt_live_model: str = Field(
+        "gpt-live-transcribe", description="Model of STT_MODE=live; STT_MODEL stands in for it."
+    )
+    realtime_base_url: str = Field(
+        "https://api.openai.com/v1",
+        description="Server with the OpenAI Realtime API, for RESPONDER=realtime.",
+    )
+    realtime_model: str = Field(
+        "gpt-realtime-2.1-mini", description="Speech-to-speech model of RESPONDER=realtime."
+    )
+    realtime_voice: str = Field("marin", description="Its voice.")
+    realtime_turn_detection: Literal["server", "semantic", "ours"] = Field(
+        "server",
+        description="Who ends the caller's turn: OpenAI's server or semantic VAD, or ours.",
+    )
+    max_cost_usd_per_call: float = Field(
+        0,
+        ge=0,
+        description="US dollars one realtime call may cost, then the message taker goes on; "
+        "0 = no limit.",
+    )
+
+    @field_validator("realtime_base_url")
+    @classmethod
+    def _is_server(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
 
     @field_validator("stt_base_url", "tts_base_url", "llm_base_url")
     @classmethod
@@ -270,6 +303,8 @@ class Settings(BaseSettings):
         alone = [name for name in names if name in WITHOUT_PROVIDERS]
         if alone and len(names) > 1:
             raise ValueError(f"{alone[0]} never fails and follows nobody: it stands alone")
+        if "realtime" in names[1:]:
+            raise ValueError("realtime takes whole calls and follows nobody: name it first")
         return value
 
     @field_validator("pin_cpus")
@@ -301,13 +336,21 @@ class Settings(BaseSettings):
         """What a server that is in use cannot do without."""
         used = [self.stt_base_url, self.tts_base_url] if self.uses_providers else []
         used += [self.llm_base_url] if self.uses_llm else []
+        used += [self.realtime_base_url] if "realtime" in self.responders_in_use else []
         if not self.openai_api_key.get_secret_value() and any(map(is_openai, used)):
             raise ValueError("OPENAI_API_KEY is missing, and a server of OpenAI's is in use")
+        if self.stt_mode == "live" and not self.stt_live_base_url:
+            raise ValueError("STT_MODE=live needs a server in STT_BASE_URL: the local one cannot")
         models = in_order(self.llm_model)
         for at, url in enumerate(in_order(self.llm_base_url) if self.uses_llm else []):
             if not is_openai(url) and not "".join(models[at : at + 1]):
                 raise ValueError(f"LLM_MODEL is missing for the server {url}")
         return self
+
+    @property
+    def stt_live_base_url(self) -> str:
+        """Whose Realtime API STT_MODE=live uses: the first of STT_BASE_URL that is not our own."""
+        return next((url for url in in_order(self.stt_base_url) if url != LOCAL), "")
 
     @property
     def places(self) -> int:

@@ -20,6 +20,18 @@ PASSED_THROUGH: Mapping[Encoding, str] = {
     Encoding.MULAW: "audio/pcmu",
     Encoding.ALAW: "audio/pcma",
 }
+#: Errors that only say that we were late; nothing is wrong with the session.
+HARMLESS = frozenset(
+    {
+        "response_cancel_not_active",
+        "conversation_already_has_active_response",
+        "input_audio_buffer_commit_empty",
+        "invalid_truncation",
+    }
+)
+GO_ON = "The line was interrupted for a moment. Apologise in a word and go on where you stopped."
+PART = "The call must end now. Say so in one short sentence, and ask the caller to call again."
+GOODBYE = "Say goodbye in one short sentence."
 _LANGUAGE_NAMES = {"en": "English", "ar": "Arabic", "ru": "Russian"}
 _MS_PER_SECOND = 1_000
 

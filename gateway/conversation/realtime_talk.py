@@ -35,7 +35,15 @@ from gateway.conversation.realtime_actions import (
     Send,
 )
 from gateway.conversation.realtime_cost import Meter
-from gateway.conversation.realtime_plan import DEAF, Plan, TurnDetection
+from gateway.conversation.realtime_plan import (
+    DEAF,
+    GO_ON,
+    GOODBYE,
+    HARMLESS,
+    PART,
+    Plan,
+    TurnDetection,
+)
 from gateway.conversation.realtime_playout import Item, Playout
 from gateway.conversation.realtime_tools import Keep, Leave, Refused, read_request
 from gateway.providers import realtime_events as events
@@ -52,19 +60,6 @@ FAILURES_MAX = 2
 QUEUED_MS_MAX = 120_000  # audio that came and was not heard yet
 LINES_MAX = 100
 DEAD_MAX = 16
-
-#: Errors that only say that we were late; nothing is wrong with the session.
-HARMLESS = frozenset(
-    {
-        "response_cancel_not_active",
-        "conversation_already_has_active_response",
-        "input_audio_buffer_commit_empty",
-        "invalid_truncation",
-    }
-)
-GO_ON = "The line was interrupted for a moment. Apologise in a word and go on where you stopped."
-PART = "The call must end now. Say so in one short sentence, and ask the caller to call again."
-GOODBYE = "Say goodbye in one short sentence."
 
 
 @dataclass(slots=True)
@@ -184,6 +179,8 @@ class Talk:
     def all_heard(self, now_ns: int) -> list[Action]:
         """The caller has heard everything that was said."""
         actions = self._say(self._playout.all_heard())
+        if self.phase is Phase.OVER:
+            return actions
         if self._leaving is not None and not self._active and not self._asked:
             actions += self._leave()
         elif self._session_is_old(now_ns):

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.conversation.profile import Profile
-from gateway.responders.base import CallInfo, Reporter, Responder
+from gateway.responders.base import CallInfo, Conversation, Reporter, Responder
 from gateway.responders.chain import Chain, Stage
 from gateway.responders.message_taker import MessageTaker
+from gateway.responders.realtime_desk import Desk
 from gateway.responders.transcriber import Transcriber
 from gateway.settings import TRANSCRIBER, Settings
 from supervisor.scoreboard import Row
@@ -101,18 +102,33 @@ OPENERS: Mapping[str, Callable[[Settings, Row], Opened]] = {
 }
 
 
-class Staff:
-    """The responders of a worker."""
+#: Takes whole calls, not turns.
+REALTIME = "realtime"
 
-    def __init__(self, opened: Mapping[str, Opened]) -> None:
+
+class Staff:
+    """The responders of a worker; ``realtime`` takes a whole call, None when no call may be its."""
+
+    def __init__(
+        self,
+        opened: Mapping[str, Opened],
+        realtime: Callable[[Desk], Conversation] | None = None,
+    ) -> None:
         self._opened = opened
+        self.realtime = realtime
 
     @classmethod
     def open(cls, settings: Settings, row: Row) -> Staff:
         """Open everybody who may have to answer; ``ConfigurationError`` for who cannot."""
         names = settings.responders_in_use & OPENERS.keys()
         names |= {LAST} if names else set()
-        return cls({name: OPENERS[name](settings, row) for name in names})
+        names |= {LAST} if REALTIME in settings.responders_in_use else set()
+        opened = {name: OPENERS[name](settings, row) for name in names}
+        if REALTIME not in settings.responders_in_use:
+            return cls(opened)
+        from gateway.responders.realtime import open_realtime
+
+        return cls(opened, open_realtime(settings))
 
     def responder(
         self, names: Sequence[str], profile: Profile, call: CallInfo, reporter: Reporter

@@ -12,7 +12,7 @@ from gateway.reception import CONVERSATIONS
 from gateway.responders.base import CallInfo
 from gateway.responders.chain import Chain
 from gateway.responders.message_taker import MessageTaker
-from gateway.responders.registry import OPENERS, MessageTakers, Staff
+from gateway.responders.registry import OPENERS, REALTIME, MessageTakers, Staff
 from gateway.settings import RESPONDERS, WITHOUT_PROVIDERS, load_settings
 from supervisor.scoreboard import RowName, Scoreboard
 from tests.gateway.responders.reports import Reports
@@ -23,7 +23,7 @@ PROFILE = Profile(business_name="Riverside Clinic")
 
 
 def test_every_name_is_known_in_one_of_the_tables() -> None:
-    assert sorted(RESPONDERS) == sorted([*OPENERS, *CONVERSATIONS])
+    assert sorted(RESPONDERS) == sorted([*OPENERS, *CONVERSATIONS, REALTIME])
     assert set(CONVERSATIONS) >= WITHOUT_PROVIDERS
 
 
