@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Sequence
 from enum import Enum, auto
 
 import h11
@@ -28,6 +29,7 @@ from websockets.http11 import Request
 from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask
+from websockets.typing import Subprotocol
 
 from gateway.channel_events import (
     Binary,
@@ -39,11 +41,18 @@ from gateway.channel_events import (
 )
 from gateway.limits import (
     BODY_BYTES_MAX,
+    CONTROL_FRAMES_BURST,
+    CONTROL_FRAMES_PER_SECOND_MAX,
     FRAGMENTS_PER_MESSAGE_MAX,
     HEAD_BYTES_MAX,
     HEADERS_MAX,
     MESSAGE_BYTES_MAX,
+    SMALL_FRAMES_BURST,
+    SMALL_FRAMES_PER_SECOND_MAX,
 )
+
+#: What a plain client may ask for; other peers ask for nothing.
+PLAIN_SUBPROTOCOL = Subprotocol("plain")
 
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 _TLS_HANDSHAKE = b"\x16"
@@ -56,6 +65,7 @@ _REASONS = {
     405: "Method Not Allowed",
     408: "Request Timeout",
     413: "Content Too Large",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
@@ -75,6 +85,7 @@ class Channel:
     __slots__ = (
         "_at_rest",
         "_closed_said",
+        "_control_left",
         "_core",
         "_decoder",
         "_fast",
@@ -82,9 +93,11 @@ class Channel:
         "_held",
         "_http",
         "_kind",
+        "_messages",
         "_output",
         "_parts",
         "_request",
+        "_small_left",
         "_state",
         "_upgrade",
         "is_socket",
@@ -104,6 +117,9 @@ class Channel:
         self._kind = Opcode.TEXT
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._closed_said = False
+        self._messages = 0
+        self._control_left = CONTROL_FRAMES_BURST
+        self._small_left = SMALL_FRAMES_BURST
         #: Whether the WebSocket handshake is complete and no close was sent or received.
         self.is_socket = False
         #: Whether, besides, no fragmented message is open: the fast path may be taken.
@@ -206,7 +222,9 @@ class Channel:
             self._fail(431)
             return []
         if _UPGRADE.search(self._held, 0, end + 2):
-            self._core = ServerProtocol(max_size=MESSAGE_BYTES_MAX)
+            self._core = ServerProtocol(
+                max_size=MESSAGE_BYTES_MAX, select_subprotocol=_select_subprotocol
+            )
             self._state = _State.SOCKET
             head, self._held = self._held[: end + 4], self._held[end + 4 :]
             self._core.receive_data(head)
@@ -292,6 +310,18 @@ class Channel:
         self._flush_core()
         self._end()
 
+    def grant(self) -> None:
+        """A second has passed: allow as many control and small frames more."""
+        control = self._control_left + CONTROL_FRAMES_PER_SECOND_MAX
+        self._control_left = min(control, CONTROL_FRAMES_BURST)
+        small = self._small_left + SMALL_FRAMES_PER_SECOND_MAX
+        self._small_left = min(small, SMALL_FRAMES_BURST)
+
+    @property
+    def unfinished(self) -> int:
+        """The number of the fragmented message that is being received; 0 when there is none."""
+        return 0 if self._at_rest or not self.is_socket else self._messages
+
     def ping(self) -> None:
         """Ask for a sign of life."""
         if self.is_socket and self._core is not None:
@@ -316,7 +346,7 @@ class Channel:
                 self._end()
             return events
         at, size = 0, len(data)
-        while at < size:
+        while at < size and self._state is _State.SOCKET:
             if self._fast and self._at_rest:
                 at = self._fast_frames(data, at, events)
                 if at >= size or not self.is_socket:
@@ -349,8 +379,19 @@ class Channel:
     def _slow_frame(self, frame: bytes, events: list[ChannelEvent]) -> None:
         core = self._core
         assert core is not None
+        if not frame.startswith(_FAST_HEAD) and not self._has_patience(frame[0] & 0x08 > 0):
+            self._fail_socket(CloseCode.POLICY_VIOLATION, "too many frames", events)
+            return
         core.receive_data(frame)
         events += self._core_events()
+
+    def _has_patience(self, control: bool) -> bool:  # noqa: FBT001 - read from the wire
+        """Count a frame that is not the usual one: a read may bring thousands of them at once."""
+        if control:
+            self._control_left -= 1
+        else:
+            self._small_left -= 1
+        return self._control_left >= 0 and self._small_left >= 0
 
     def _core_events(self) -> list[ChannelEvent]:
         core = self._core
@@ -374,6 +415,7 @@ class Channel:
             return
         if frame.opcode is not Opcode.CONT:
             self._kind, self._parts, self._fragments = frame.opcode, [], 0
+            self._messages += 1
             self._decoder.reset()
         self._fragments += 1
         if self._fragments > FRAGMENTS_PER_MESSAGE_MAX:
@@ -440,6 +482,11 @@ def text_frame(payload: bytes) -> bytes:
     if size < 65536:
         return b"\x81\x7e" + size.to_bytes(2, "big") + payload
     return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+
+
+def _select_subprotocol(core: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Ours, if it is offered: a browser hangs up when none of those it offers is taken."""
+    return PLAIN_SUBPROTOCOL if PLAIN_SUBPROTOCOL in offered else None
 
 
 def _frame_length(data: bytes, at: int) -> int | None:

@@ -6,14 +6,20 @@ are the field names in upper case.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import ConfigurationError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: A provider base URL with this value means the supervised local speech server.
 LOCAL = "local"
@@ -97,6 +103,32 @@ class Settings(BaseSettings):
     twilio_expected_origin: str = Field(
         "", description="Origin header allowed besides the console's; an absent one always passes."
     )
+    public_url: str = Field(
+        "", description="Address by which carriers reach us, such as https://voice.example.com."
+    )
+    twilio_auth_token: SecretStr = Field(
+        SecretStr(""),
+        description="Secrets by which Twilio signs, comma-separated; then only Twilio gets in.",
+    )
+    telnyx_stream_token: SecretStr = Field(
+        SecretStr(""), description="Token that Telnyx streams bring; then they must."
+    )
+    plain_token: SecretStr = Field(
+        SecretStr(""), description="Bearer token of plain clients; then they must bring it."
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.0/8,::1",
+        description="Proxies whose X-Forwarded-For is believed and who are not rate-limited; none.",
+    )
+    overflow_twiml: FilePath | None = Field(
+        None, description="TwiML file that a caller gets while no call can be taken."
+    )
+    overflow_number: str = Field(
+        "", description="Number such a caller is connected to, if there is no such file."
+    )
+    after_call_url: str = Field(
+        "", description="TwiML address Twilio goes on with after a call; empty = hang up."
+    )
     responder: ResponderName = Field(
         "message_taker", description="Who answers: message_taker, echo or recital."
     )
@@ -130,6 +162,57 @@ class Settings(BaseSettings):
             raise ValueError(f"must be `{LOCAL}` or begin with http:// or https://")
         return value
 
+    @field_validator("public_url", "after_call_url")
+    @classmethod
+    def _is_web_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("must begin with http:// or https:// and name a host")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_where_we_begin(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.query or parts.fragment or "@" in parts.netloc or value != value.strip():
+            raise ValueError("is the address before our paths: no query, no fragment, no user")
+        if parts.netloc != parts.netloc.lower():
+            raise ValueError("must name the host in lower case: signatures are made of it")
+        return value.rstrip("/")
+
+    @field_validator("telnyx_stream_token", "plain_token")
+    @classmethod
+    def _is_long_enough(cls, value: SecretStr) -> SecretStr:
+        secret = value.get_secret_value()
+        if secret and not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{16,256}", secret):
+            raise ValueError("must be 16 to 256 letters, digits or signs without separators")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @field_validator("overflow_twiml")
+    @classmethod
+    def _is_twiml(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                root = ElementTree.fromstring(value.read_bytes())
+            except (OSError, ElementTree.ParseError) as error:
+                raise ValueError(f"is no XML: {error}") from error
+            if root.tag != "Response":
+                raise ValueError("is no TwiML: it must be a <Response>")
+        return value
+
+    @field_validator("overflow_number")
+    @classmethod
+    def _is_number(cls, value: str) -> str:
+        if value and not re.fullmatch(r"\+[0-9]{3,15}", value):
+            raise ValueError("must be a number such as +4930123456")
+        return value
+
     @field_validator("caller_responders")
     @classmethod
     def _are_responders(cls, value: str) -> str:
@@ -154,6 +237,8 @@ class Settings(BaseSettings):
             raise ValueError(f"the public port and the console port are both {self.gateway_port}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("TLS_CERT and TLS_KEY belong together: set both or neither")
+        if self.twilio_auth_token.get_secret_value() and not self.public_url:
+            raise ValueError("TWILIO_AUTH_TOKEN needs PUBLIC_URL: Twilio signs the address it asks")
         if self.dsp_count > self.places:
             raise ValueError(
                 f"DSP_PROCESSES={self.dsp_processes} is too many: {self.workers} workers "
@@ -189,6 +274,22 @@ class Settings(BaseSettings):
         return frozenset(console | {self.twilio_expected_origin} - {""})
 
     @property
+    def twilio_secrets(self) -> tuple[str, ...]:
+        """Each secret of TWILIO_AUTH_TOKEN; several while they are rotated."""
+        secrets = self.twilio_auth_token.get_secret_value().split(",")
+        return tuple(filter(None, map(str.strip, secrets)))
+
+    @property
+    def bare_wires(self) -> tuple[str, ...]:
+        """Wires without a credential."""
+        held = {
+            "twilio": self.twilio_auth_token,
+            "telnyx": self.telnyx_stream_token,
+            "plain": self.plain_token,
+        }
+        return tuple(wire for wire, secret in held.items() if not secret.get_secret_value())
+
+    @property
     def uses_providers(self) -> bool:
         """Whether any configured responder listens and speaks through providers."""
         return not {self.responder} | self.caller_responder_names <= WITHOUT_PROVIDERS
@@ -213,6 +314,12 @@ def parse_cpus(text: str) -> list[int]:
     return cpus
 
 
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks of a list such as ``10.0.0.0/8,::1``; ``none`` are none."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(map(ipaddress.ip_network, parts)) if parts != ["none"] else ()
+
+
 def load_settings(env_file: Path | None, **flags: object) -> Settings:
     """Read settings; ``ConfigurationError`` with one line a fault when they cannot work."""
     if env_file is not None:
@@ -226,10 +333,17 @@ def load_settings(env_file: Path | None, **flags: object) -> Settings:
         raise ConfigurationError("\n".join(map(_sentence, error.errors()))) from error
 
 
+#: Settings whose value is told to nobody.
+SECRETS = frozenset(
+    name for name, field in Settings.model_fields.items() if field.annotation is SecretStr
+)
+
+
 def _sentence(fault: object) -> str:
     assert isinstance(fault, dict)
     name = "_".join(str(part) for part in fault["loc"]).upper()
+    given = "..." if name.lower() in SECRETS else repr(fault.get("input"))
     message = str(fault["msg"]).removeprefix("Value error, ")
     if not name:  # it is about several settings, and names them itself
         return message
-    return f"{name}={fault.get('input')!r}: {message[:1].lower()}{message[1:]}"
+    return f"{name}={given}: {message[:1].lower()}{message[1:]}"

@@ -1,4 +1,4 @@
-"""Connects carriers to conversations: who may come in, which wire they speak, which call is whose.
+"""Connects carriers to conversations: which wire they speak, which call is whose.
 
 The listener's handler. A :class:`Peer` is one WebSocket: its wire is found by the first message,
 its calls (one for a carrier, several for the plain protocol) are sessions in the registry. What a
@@ -12,11 +12,8 @@ carrier sends in the meantime (a millisecond, mostly) waits in the peer, and is 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import orjson
 
 from gateway import clock
 from gateway.bridge import Bridge
@@ -25,12 +22,19 @@ from gateway.channel_events import (
     HttpResponse,
     Upgrade,
 )
+from gateway.credentials import Verdict
 from gateway.errors import CapacityError, RemoteWireError
+from gateway.flow import Flow, Order, Seen
+from gateway.gate import Gate
 from gateway.ledger import Channels, Ledger
-from gateway.limits import BAD_MESSAGES_MAX, EARLY_EVENTS_MAX, RETRY_AFTER_S, START_TIMEOUT_MS
+from gateway.limits import (
+    BAD_MESSAGES_LOOKS,
+    BAD_MESSAGES_MAX,
+    EARLY_EVENTS_MAX,
+    START_TIMEOUT_MS,
+)
 from gateway.listener import Connection
 from gateway.mesh import Mesh
-from gateway.ops.health import readiness
 from gateway.ops.log import RateLimited, get_logger
 from gateway.ops.records import RecordsSender
 from gateway.player import Player
@@ -53,6 +57,8 @@ from supervisor.scoreboard import Field, Row, Scoreboard
 NORMAL, GOING_AWAY, INVALID, POLICY, TRY_LATER = 1000, 1001, 1007, 1008, 1013
 GOING_DOWN = "the gateway is going down"
 
+_WHY = {Order.FLOOD: "too much at once", Order.STUCK: "a message was never completed"}
+
 log = get_logger(__name__)
 
 
@@ -60,7 +66,10 @@ class Peer:
     """One WebSocket: its wire, and the calls on it by stream id."""
 
     __slots__ = (
+        "_flow",
+        "_frames",
         "_gaps",
+        "_looks",
         "_switchboard",
         "_unknown",
         "bad_messages",
@@ -68,12 +77,14 @@ class Peer:
         "sessions",
         "start_timer",
         "starting",
+        "verdict",
         "wire",
         "wire_name",
     )
 
-    def __init__(self, connection: Connection, switchboard: Switchboard) -> None:
+    def __init__(self, connection: Connection, verdict: Verdict, switchboard: Switchboard) -> None:
         self.connection = connection
+        self.verdict = verdict
         self._switchboard = switchboard
         self.wire: Wire | None = None
         self.wire_name: WireName | None = None
@@ -83,6 +94,8 @@ class Peer:
         self.bad_messages = 0
         self.start_timer: asyncio.TimerHandle | None = None
         self._gaps = self._unknown = 0
+        self._flow = Flow(clock.now_ns())
+        self._frames = self._looks = 0
 
     def receive(self, message: str | bytes) -> None:
         """Read a message and do what its events say."""
@@ -110,9 +123,26 @@ class Peer:
             waiting.append(event)
 
     def _detect(self, message: str) -> Wire:
-        self.wire_name = detect(message)
-        self.wire = WIRES[self.wire_name]()
+        name = detect(message)
+        if name not in self.verdict.wires:
+            raise RemoteWireError("this wire wants credentials", kind="no-credentials")
+        self.wire_name = name
+        self.wire = WIRES[name]()
         return self.wire
+
+    def look(self, now_ns: int) -> None:
+        """Once a second: stop reading, or read again, or send away who sends too much."""
+        self._looks += 1
+        if self._looks % BAD_MESSAGES_LOOKS == 0:
+            self.bad_messages = 0
+        nbytes, unfinished = self.connection.look()
+        frames = sum(session.frames_in for session in self.sessions.values())
+        new, self._frames = max(0, frames - self._frames), frames
+        order = self._flow.look(Seen(new, nbytes, len(self.sessions), unfinished), now_ns)
+        if order is Order.FLOOD or order is Order.STUCK:
+            self._switchboard.expel(self, POLICY, _WHY[order])
+        else:
+            self.connection.read(on=order is Order.READ)
 
     def wire_counts(self, wire: Wire) -> tuple[int, int]:
         """Gaps and unknown messages since the last time."""
@@ -153,34 +183,27 @@ class Switchboard:
         self._leaving = False
         self.registry = SessionRegistry()
         self.draining = False
+        self._gate = Gate(
+            parts.settings, parts.board, parts.row, has_room=self._has_room, mint=parts.mesh.mint
+        )
         #: What an operator should know although calls are taken; shown by /readyz.
-        self.warnings: list[str] = []
+        self.warnings = self._gate.warnings
 
     # The listener's handler
 
-    def request(self, request: HttpRequest) -> HttpResponse:
-        """Health, for load balancers; nothing else is served on the public port."""
-        if request.target not in ("/healthz", "/readyz"):
-            return HttpResponse(404, b"not found\n")
-        if request.method not in ("GET", "HEAD"):
-            return HttpResponse(405, b"use GET\n", headers={"Allow": "GET, HEAD"})
-        if request.target == "/healthz":
-            # By its name, a supervisor knows orphans of its own kind on its port from a stranger.
-            return HttpResponse(200, b"ok\n", headers={"Server": "voice-gateway"})
-        state = readiness(self._board, self._settings, clock.now_ns(), self.warnings)
-        return HttpResponse(200 if state.ready else 503, orjson.dumps(state), "application/json")
+    def request(self, connection: Connection, request: HttpRequest) -> HttpResponse:
+        """Answer a plain request."""
+        return self._gate.request(connection, request)
 
     def admit(self, connection: Connection, upgrade: Upgrade) -> HttpResponse | None:
-        """Loopback only unless INSECURE_OPEN; no foreign web pages; nobody when full."""
-        refusal = self._refusal(connection, upgrade)
-        if refusal is not None:
-            self._row.count("calls_refused")
-            self._warn("connection refused", status=refusal.status, peer=connection.peer_host)
-        return refusal
+        """Refuse an upgrade, or let the peer in."""
+        return self._gate.admit(connection, upgrade)
 
     def opened(self, connection: Connection) -> Callable[[str | bytes], None]:
         """A new peer; it must start a call soon."""
-        peer = self._peers[connection] = Peer(connection, self)
+        assert connection.verdict is not None
+        peer = self._peers[connection] = Peer(connection, connection.verdict, self)
+        self._gate.entered(connection)
         loop = asyncio.get_running_loop()
         peer.start_timer = loop.call_later(START_TIMEOUT_MS / 1000, self._start_is_late, peer)
         self._row.count("connections")
@@ -192,6 +215,7 @@ class Switchboard:
         peer = self._peers.pop(connection, None)
         if peer is None:
             return
+        self._gate.left(connection)
         if peer.start_timer is not None:
             peer.start_timer.cancel()
         for stream_id in tuple(peer.sessions):
@@ -221,12 +245,21 @@ class Switchboard:
         self._row.count("messages_invalid")
         peer.bad_messages += 1
         self._warn("bad message", kind=error.kind, reason=str(error), stream=error.stream_id)
-        if peer.bad_messages >= BAD_MESSAGES_MAX:
-            peer.connection.close(INVALID, "too many bad messages")
+        if error.kind == "no-credentials":
+            self.expel(peer, POLICY, str(error))
+        elif peer.bad_messages >= BAD_MESSAGES_MAX:
+            self.expel(peer, INVALID, "too many bad messages")
         elif peer.wire is not None:
             answer = peer.wire.error(error.stream_id, str(error))
             if answer is not None:
                 peer.connection.send(answer)
+
+    def expel(self, peer: Peer, code: int, reason: str) -> None:
+        """Send a peer away, once."""
+        if peer.connection.is_open:
+            self._row.count("peers_expelled")
+            self._warn("peer expelled", reason=reason, peer=peer.connection.peer_host)
+            peer.connection.expel(code, reason)
 
     # The worker's side
 
@@ -269,7 +302,9 @@ class Switchboard:
         """Bring the board up to date."""
         for session in self.registry.list():
             session.report()
-        for peer in self._peers.values():
+        now_ns = clock.now_ns()
+        for peer in list(self._peers.values()):
+            peer.look(now_ns)
             if peer.wire is not None:
                 gaps, unknown = peer.wire_counts(peer.wire)
                 self._row.count("media_gaps", gaps)
@@ -303,16 +338,8 @@ class Switchboard:
 
     # Inside
 
-    def _refusal(self, connection: Connection, upgrade: Upgrade) -> HttpResponse | None:
-        settings = self._settings
-        if not settings.insecure_open and not _is_loopback(connection.peer_host):
-            return HttpResponse(403, b"no credentials are configured: loopback peers only\n")
-        origin = upgrade.headers.get("origin")
-        if origin is not None and origin not in settings.allowed_origins:
-            return HttpResponse(403, b"this origin is not allowed\n")
-        if self.draining or not self._bridge.slots_free:
-            return no_room()
-        return None
+    def _has_room(self) -> bool:
+        return not self.draining and self._bridge.slots_free > 0
 
     def _start(self, peer: Peer, started: StreamStarted) -> None:
         if peer.start_timer is not None:
@@ -323,8 +350,13 @@ class Switchboard:
         task.add_done_callback(lambda done: self._started(done, peer))
 
     async def _start_if_new(self, peer: Peer, started: StreamStarted) -> None:
-        """Begin a call unless an id of it is live on any worker."""
+        """Begin a call unless an id of it is live on any worker, or its address was another's."""
         ids = _claims_of(started.stream_id, started.call_id)
+        token = peer.verdict.token
+        if token and await self._mesh.redeem(token) != started.call_id:
+            del peer.starting[started.stream_id]
+            self.expel(peer, POLICY, "call identity")
+            return
         if not await self._mesh.take_all(ids):
             del peer.starting[started.stream_id]
             self._warn("call refused", reason="it is already live")
@@ -430,19 +462,6 @@ class Switchboard:
             log.bind(**fields).warning(event, suppressed=suppressed)
 
 
-def no_room() -> HttpResponse:
-    """The answer of a full gateway to a peer that asks for a WebSocket."""
-    retry = {"Retry-After": str(RETRY_AFTER_S)}
-    return HttpResponse(503, b"the gateway is full\n", headers=retry)
-
-
 def _claims_of(stream_id: str, call_id: str) -> tuple[str, str]:
     """What is live while a call is, by kind: a stream may be called like another's call."""
     return f"stream:{stream_id}", f"call:{call_id}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False

@@ -1,0 +1,85 @@
+"""Whether one peer sends more than it may, judged once a second from what is counted anyway. Pure.
+
+Nothing is asked for every message: a call in order sends fifty of them a second, and that is the
+road everybody takes. Media is counted in frames (20 ms of audio, however they were packed), the
+rest by the bytes that the kernel received. Who is over a limit is not read from for a second, which
+fills the peer's own buffers and loses nothing: a network that stood still for a while delivers all
+at once, and that is no crime. Who goes on is sent away.
+
+A fragmented message has to become complete as well; its number tells one from the next.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from gateway.bucket import Bucket, Rate
+from gateway.limits import (
+    FLOOD_FORGIVEN_AFTER_LOOKS,
+    FLOOD_LOOKS_MAX,
+    MEDIA_FRAMES_BURST,
+    MEDIA_FRAMES_PER_SECOND_MAX,
+    MESSAGE_LOOKS_MAX,
+    RECEIVED_BYTES_BURST,
+    RECEIVED_BYTES_PER_SECOND_MAX,
+)
+
+_FRAMES = Rate(MEDIA_FRAMES_PER_SECOND_MAX, MEDIA_FRAMES_BURST)
+_BYTES = Rate(RECEIVED_BYTES_PER_SECOND_MAX, RECEIVED_BYTES_BURST)
+
+
+class Seen(NamedTuple):
+    """A peer since the last look: what it sent, the calls it has, its unfinished message or 0."""
+
+    frames: int
+    nbytes: int
+    calls: int
+    unfinished: int
+
+
+class Order(Enum):
+    """What is to be done with a peer until the next look."""
+
+    READ = auto()
+    WAIT = auto()
+    FLOOD = auto()
+    STUCK = auto()
+
+
+class Flow:
+    """One peer's."""
+
+    __slots__ = ("_bytes", "_excess", "_frames", "_in_order", "_unfinished", "_unfinished_looks")
+
+    def __init__(self, now_ns: int) -> None:
+        self._frames = Bucket(_FRAMES, now_ns)
+        self._bytes = Bucket(_BYTES, now_ns)
+        self._excess = self._in_order = 0
+        self._unfinished = self._unfinished_looks = 0
+
+    def look(self, seen: Seen, now_ns: int) -> Order:
+        """Judge a second."""
+        if self._is_stuck(seen.unfinished):
+            return Order.STUCK
+        calls = max(1, seen.calls)
+        frames = self._frames.spend(seen.frames, _times(_FRAMES, calls), now_ns)
+        nbytes = self._bytes.spend(seen.nbytes, _times(_BYTES, calls), now_ns)
+        if frames and nbytes:
+            self._in_order += 1
+            if self._in_order >= FLOOD_FORGIVEN_AFTER_LOOKS:
+                self._excess = 0
+            return Order.READ
+        self._in_order = 0
+        self._excess += 1
+        return Order.FLOOD if self._excess >= FLOOD_LOOKS_MAX else Order.WAIT
+
+    def _is_stuck(self, unfinished: int) -> bool:
+        same = unfinished == self._unfinished != 0
+        self._unfinished_looks = self._unfinished_looks + 1 if same else 0
+        self._unfinished = unfinished
+        return self._unfinished_looks >= MESSAGE_LOOKS_MAX
+
+
+def _times(rate: Rate, calls: int) -> Rate:
+    return Rate(rate.per_second * calls, rate.burst * calls)
