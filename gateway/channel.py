@@ -39,16 +39,13 @@ from gateway.channel_events import (
     HttpResponse,
     Upgrade,
 )
+from gateway.flow import Patience
 from gateway.limits import (
     BODY_BYTES_MAX,
-    CONTROL_FRAMES_BURST,
-    CONTROL_FRAMES_PER_SECOND_MAX,
     FRAGMENTS_PER_MESSAGE_MAX,
     HEAD_BYTES_MAX,
     HEADERS_MAX,
     MESSAGE_BYTES_MAX,
-    SMALL_FRAMES_BURST,
-    SMALL_FRAMES_PER_SECOND_MAX,
 )
 
 #: What a plain client may ask for; other peers ask for nothing.
@@ -85,7 +82,6 @@ class Channel:
     __slots__ = (
         "_at_rest",
         "_closed_said",
-        "_control_left",
         "_core",
         "_decoder",
         "_fast",
@@ -97,10 +93,10 @@ class Channel:
         "_output",
         "_parts",
         "_request",
-        "_small_left",
         "_state",
         "_upgrade",
         "is_socket",
+        "patience",
     )
 
     def __init__(self, *, fast: bool = True) -> None:
@@ -118,8 +114,8 @@ class Channel:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._closed_said = False
         self._messages = 0
-        self._control_left = CONTROL_FRAMES_BURST
-        self._small_left = SMALL_FRAMES_BURST
+        #: What is left for frames that are not the usual ones.
+        self.patience = Patience()
         #: Whether the WebSocket handshake is complete and no close was sent or received.
         self.is_socket = False
         #: Whether, besides, no fragmented message is open: the fast path may be taken.
@@ -310,13 +306,6 @@ class Channel:
         self._flush_core()
         self._end()
 
-    def grant(self) -> None:
-        """A second has passed: allow as many control and small frames more."""
-        control = self._control_left + CONTROL_FRAMES_PER_SECOND_MAX
-        self._control_left = min(control, CONTROL_FRAMES_BURST)
-        small = self._small_left + SMALL_FRAMES_PER_SECOND_MAX
-        self._small_left = min(small, SMALL_FRAMES_BURST)
-
     @property
     def unfinished(self) -> int:
         """The number of the fragmented message that is being received; 0 when there is none."""
@@ -379,19 +368,11 @@ class Channel:
     def _slow_frame(self, frame: bytes, events: list[ChannelEvent]) -> None:
         core = self._core
         assert core is not None
-        if not frame.startswith(_FAST_HEAD) and not self._has_patience(frame[0] & 0x08 > 0):
+        if not frame.startswith(_FAST_HEAD) and not self.patience.has(frame[0]):
             self._fail_socket(CloseCode.POLICY_VIOLATION, "too many frames", events)
             return
         core.receive_data(frame)
         events += self._core_events()
-
-    def _has_patience(self, control: bool) -> bool:  # noqa: FBT001 - read from the wire
-        """Count a frame that is not the usual one: a read may bring thousands of them at once."""
-        if control:
-            self._control_left -= 1
-        else:
-            self._small_left -= 1
-        return self._control_left >= 0 and self._small_left >= 0
 
     def _core_events(self) -> list[ChannelEvent]:
         core = self._core

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 from gateway.bucket import Bucket, Rate
 from gateway.limits import (
+    CONTROL_FRAMES_BURST,
+    CONTROL_FRAMES_PER_SECOND_MAX,
     FLOOD_FORGIVEN_AFTER_LOOKS,
     FLOOD_LOOKS_MAX,
     MEDIA_FRAMES_BURST,
@@ -23,6 +25,8 @@ from gateway.limits import (
     MESSAGE_LOOKS_MAX,
     RECEIVED_BYTES_BURST,
     RECEIVED_BYTES_PER_SECOND_MAX,
+    SMALL_FRAMES_BURST,
+    SMALL_FRAMES_PER_SECOND_MAX,
 )
 
 _FRAMES = Rate(MEDIA_FRAMES_PER_SECOND_MAX, MEDIA_FRAMES_BURST)
@@ -79,6 +83,33 @@ class Flow:
         self._unfinished_looks = self._unfinished_looks + 1 if same else 0
         self._unfinished = unfinished
         return self._unfinished_looks >= MESSAGE_LOOKS_MAX
+
+
+class Patience:
+    """How many control and small frames one connection may still send.
+
+    Those are counted one by one, since a single read may bring tens of thousands of them.
+    """
+
+    __slots__ = ("_control", "_small")
+
+    def __init__(self) -> None:
+        self._control = CONTROL_FRAMES_BURST
+        self._small = SMALL_FRAMES_BURST
+
+    def has(self, first_byte: int) -> bool:
+        """Take a frame, by its first byte (RFC 6455 5.2); False when it is one too many."""
+        if first_byte & 0x08:
+            self._control -= 1
+        else:
+            self._small -= 1
+        return self._control >= 0 and self._small >= 0
+
+    def grow(self) -> None:
+        """A second has passed."""
+        control = self._control + CONTROL_FRAMES_PER_SECOND_MAX
+        self._control = min(control, CONTROL_FRAMES_BURST)
+        self._small = min(self._small + SMALL_FRAMES_PER_SECOND_MAX, SMALL_FRAMES_BURST)
 
 
 def _times(rate: Rate, calls: int) -> Rate:

@@ -211,7 +211,7 @@ class Connection(asyncio.Protocol):
 
         The kernel has counted the bytes, so nobody has to do it for every message.
         """
-        self._channel.grant()
+        self._channel.patience.grow()
         received = 0
         if self._transport is not None:
             received = _bytes_received(self._transport.get_extra_info("socket"))

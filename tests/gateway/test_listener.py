@@ -21,7 +21,7 @@ class Parrot:
     def __init__(self) -> None:
         self.ended = asyncio.Event()
 
-    def request(self, request: HttpRequest) -> HttpResponse:
+    def request(self, connection: Connection, request: HttpRequest) -> HttpResponse:
         return HttpResponse(200, b"ok")
 
     def admit(self, connection: Connection, upgrade: Upgrade) -> HttpResponse | None:
