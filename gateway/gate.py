@@ -13,6 +13,7 @@ from functools import partial
 import orjson
 
 from gateway import clock
+from gateway.admission import Admits
 from gateway.channel_events import HttpRequest, HttpResponse, Upgrade
 from gateway.credentials import Asking, Rules, is_proxy, judge_upgrade
 from gateway.crowd import Crowd
@@ -22,7 +23,8 @@ from gateway.ops.health import Readiness, readiness
 from gateway.ops.log import RateLimited, get_logger
 from gateway.settings import Settings, parse_networks
 from gateway.webhook import STATUS, VOICE, Webhook, path_of
-from supervisor.scoreboard import Row, Scoreboard
+from supervisor.placement import candidates
+from supervisor.scoreboard import Field, Row, Scoreboard
 
 log = get_logger(__name__)
 
@@ -46,7 +48,7 @@ class Gate:
         self._rules = rules_of(settings)
         self._crowd = Crowd(partial(is_proxy, self._rules))
         self._webhook = Webhook(
-            settings, self._rules, row, has_room=lambda: self._readiness().ready, mint=mint
+            settings, self._rules, row, has_room=self._somebody_has_room, mint=mint
         )
         self._warnings = RateLimited()
         #: What an operator should know although calls are taken; shown by /readyz.
@@ -98,6 +100,12 @@ class Gate:
         self._row.count("peers_limited")
         self._warn("address limited", peer=connection.peer_host)
         return True
+
+    def _somebody_has_room(self) -> bool:
+        """Whether any worker takes a call; the last free place may be held by who asks just now."""
+        if any(found.takes for found in candidates(self._board, clock.now_ns())):
+            return True
+        return self._has_room() and self._row.get(Field.ADMITS) == Admits.YES
 
     def _readiness(self) -> Readiness:
         return readiness(self._board, self._settings, clock.now_ns(), self.warnings)

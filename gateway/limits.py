@@ -47,6 +47,12 @@ TOKEN_TTL_MS = 60_000
 WRITE_BUFFER_BYTES_MAX = 64 * 1024
 SLOW_CONSUMER_MS = 10_000
 SEND_BUFFER_BYTES = 32 * 1024
+# The loop reads what a socket holds before it turns to the next one (libuv: as long as its buffer
+# of 256 KiB gets full, 32 times), so what it may hold is how long others wait: 5 to 10 ms.
+RECEIVE_BUFFER_BYTES = 64 * 1024
+# A read of more than that is a burst of seconds, or a flood: who is greedy waits a moment.
+GULP_BYTES = 32 * 1024
+GULP_PAUSE_MS = 50
 LISTEN_BACKLOG = 4096
 
 # A peer is pinged this often and cut off when a whole period brought nothing.

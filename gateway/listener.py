@@ -28,8 +28,11 @@ from gateway.credentials import Verdict
 from gateway.limits import (
     CLOSE_TIMEOUT_MS,
     EXPEL_TIMEOUT_MS,
+    GULP_BYTES,
+    GULP_PAUSE_MS,
     HEAD_TIMEOUT_MS,
     IDLE_PING_MS,
+    RECEIVE_BUFFER_BYTES,
     SEND_BUFFER_BYTES,
     SLOW_CONSUMER_MS,
     WRITE_BUFFER_BYTES_MAX,
@@ -70,6 +73,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_open",
         "_outlet",
+        "_reads",
         "_receive",
         "_received",
         "_slow_timer",
@@ -91,6 +95,8 @@ class Connection(asyncio.Protocol):
         self._open = False
         self._heard_something = False
         self._received = 0
+        #: Whether the owner wants to hear more.
+        self._reads = True
         self._receive: Callable[[str | bytes], None] = _ignore
         self.peer_host = ""
         #: What its handler found when it let the peer in.
@@ -118,6 +124,8 @@ class Connection(asyncio.Protocol):
             receive = self._receive
             receive(text)
             return
+        if len(data) > GULP_BYTES:
+            self._pause()
         todo = self._channel.receive(data)
         for event in todo:
             if type(event) is str:
@@ -198,13 +206,8 @@ class Connection(asyncio.Protocol):
 
     def read(self, *, on: bool) -> None:
         """Read what the peer sends, or leave it to its own buffers."""
-        transport = self._transport
-        if transport is None or transport.is_reading() == on:
-            return
-        if on:
-            transport.resume_reading()
-        else:
-            transport.pause_reading()
+        self._reads = on
+        self._flow(on=on)
 
     def look(self) -> tuple[int, int]:
         """Once a second: bytes received since the last look, the number of an unfinished message.
@@ -224,6 +227,24 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     # Inside
+
+    def _pause(self) -> None:
+        """Let others come first."""
+        self._flow(on=False)
+        self._loop.call_later(GULP_PAUSE_MS / 1000, self._go_on)
+
+    def _flow(self, *, on: bool) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.is_reading() == on:
+            return
+        if on:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+    def _go_on(self) -> None:
+        if self._reads:
+            self._flow(on=True)
 
     def _upgrade(self, upgrade: Upgrade) -> list[ChannelEvent]:
         refusal = self._handler.admit(self, upgrade)
@@ -292,9 +313,10 @@ def _bytes_received(sock: socket.socket | None) -> int:
 
 
 def _tune(sock: socket.socket | None) -> None:
-    """Send frames at once, and notice a peer that does not take them."""
+    """Send frames at once, notice a peer that does not take them, take little of each at a time."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CLOSE_TIMEOUT_MS)

@@ -453,8 +453,7 @@ class Switchboard:
 
     def _start_is_late(self, peer: Peer) -> None:
         if not peer.sessions and not peer.starting:
-            self._warn("no call was started", peer=peer.connection.peer_host)
-            peer.connection.close(POLICY, "no start")
+            self.expel(peer, POLICY, "no start")
 
     def _warn(self, event: str, **fields: object) -> None:
         suppressed = self._warnings.allow(event, clock.now_ns())
