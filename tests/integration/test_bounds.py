@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 from collections.abc import Awaitable, Callable
 
 import pytest
-from websockets.asyncio.client import connect
 
 from gateway.limits import (
     ADDRESS_KNOCKS_BURST,
@@ -23,18 +23,18 @@ from gateway.limits import (
     MESSAGE_BYTES_MAX,
     SMALL_FRAMES_BURST,
 )
-from tests.integration.conftest import Gateway
-from tests.integration.raw import (
+from loadtest.rude import (
     PATIENCE_S,
     answered,
     closing_all,
     dial,
     frame,
-    noise,
     open_socket,
     upgrade,
 )
+from tests.integration.conftest import Gateway
 from tests.integration.test_bad_input import echoed, media, metric, start_message
+from tests.integration.test_worker_duties import dial as dial_busy
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -93,8 +93,8 @@ async def never_reads(port: int) -> str:
     """Audio is asked for and not read: it is dropped, and the peer sent away in the end."""
     raw = await open_socket(port)
     await raw.send(frame(start_message("MZdeaf")))
-    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    second = frame(media("MZdeaf", base64.b64encode(noise(8000)).decode()))
+    raw.deafen()
+    second = frame(media("MZdeaf", base64.b64encode(os.urandom(8000)).decode()))
     for _ in range(PATIENCE_S * 2):
         if not await raw.send(second):
             return "cut"
@@ -230,11 +230,21 @@ BOUNDS: dict[str, tuple[Callable[[int], Awaitable[str]], str | tuple[str, ...]]]
 }
 
 
+ODD = [
+    '{"event":"media","streamSid":"MZ1","media":{"payload":NaN}}',
+    '{"event":"media","streamSid":"MZ1","media":{"payload":1e999}}',
+    '{"event":"mark","streamSid":"MZ1","mark":{"name":"\\ud800"}}',
+    '{"event":"dtmf","streamSid":"MZ1","dtmf":{"digit":' + "9" * 60_000 + "}}",
+    '{"event":"dtmf","streamSid":"MZ1","dtmf":{"digit":"5"},"dtmf":{"digit":"x"}}',
+    '{"event":"start","event":"dtmf","streamSid":"MZ1","dtmf":{"digit":"55"}}',
+]
+
+
 def test_every_bound_and_a_call_beside_them(gateway: Callable[..., Gateway]) -> None:
     running = gateway("--workers", "1", "--responder", "echo", TRUSTED_PROXIES="127.0.0.1")
 
     async def call() -> int:
-        async with connect(running.url) as good:
+        async with await dial_busy(running.url) as good:
             await good.send(start_message("MZgood"))
             return await echoed(good, "MZgood", 400)
 
@@ -255,27 +265,15 @@ def test_every_bound_and_a_call_beside_them(gateway: Callable[..., Gateway]) -> 
     assert differing == {}
     assert metric(running, "voice_gateway_peers_expelled_total") >= 5
     assert metric(running, "voice_gateway_peers_limited_total") >= 1
+    before = metric(running, "voice_gateway_messages_invalid_total")
+    asyncio.run(odd_json(running.url))
+    assert metric(running, "voice_gateway_messages_invalid_total") == before + len(ODD)
 
 
-ODD = [
-    '{"event":"media","streamSid":"MZ1","media":{"payload":NaN}}',
-    '{"event":"media","streamSid":"MZ1","media":{"payload":1e999}}',
-    '{"event":"mark","streamSid":"MZ1","mark":{"name":"\\ud800"}}',
-    '{"event":"dtmf","streamSid":"MZ1","dtmf":{"digit":' + "9" * 60_000 + "}}",
-    '{"event":"dtmf","streamSid":"MZ1","dtmf":{"digit":"5"},"dtmf":{"digit":"x"}}',
-    '{"event":"start","event":"dtmf","streamSid":"MZ1","dtmf":{"digit":"55"}}',
-]
-
-
-def test_odd_json_is_a_bad_message_and_no_more(gateway: Callable[..., Gateway]) -> None:
-    running = gateway("--workers", "1", "--responder", "echo")
-
-    async def scene() -> None:
-        async with connect(running.url) as client:
-            await client.send(start_message("MZ1"))
-            for message in ODD:
-                await client.send(message)
-            assert await echoed(client, "MZ1", 10) == 10
-
-    asyncio.run(scene())
-    assert metric(running, "voice_gateway_messages_invalid_total") == len(ODD)
+async def odd_json(url: str) -> None:
+    """Each is a bad message and no more: the call goes on."""
+    async with await dial_busy(url) as client:
+        await client.send(start_message("MZ1"))
+        for message in ODD:
+            await client.send(message)
+        assert await echoed(client, "MZ1", 10) == 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ PATIENCE_S = 30
 
 
 def upgrade(path: str = "/", *headers: str) -> bytes:
+    """A request for a WebSocket."""
     lines = [
         f"GET {path} HTTP/1.1",
         "Host: x",
@@ -48,7 +48,7 @@ class Raw:
     writer: asyncio.StreamWriter
 
     async def send(self, data: bytes) -> bool:
-        """False when the server has gone."""
+        """Write; False when the server has gone."""
         try:
             self.writer.write(data)
             await self.writer.drain()
@@ -89,7 +89,12 @@ class Raw:
             at += head + size
         return "cut"
 
+    def deafen(self) -> None:
+        """Read nothing from now on."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     def close(self) -> None:
+        """Cut the connection."""
         self.writer.transport.abort()
 
 
@@ -110,6 +115,7 @@ async def closing_all() -> AsyncIterator[None]:
 
 
 async def dial(port: int, source: str = "127.0.0.1") -> Raw:
+    """Connect, from an address of this machine; inside :func:`closing_all`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
     raw = Raw(reader, writer)
     _opened.get().append(raw)
@@ -138,8 +144,3 @@ async def open_socket(port: int, path: str = "/", *headers: str, source: str = "
         raw, head = await answered(port, path, *headers, source=source)
     assert head.startswith("HTTP/1.1 101 "), head
     return raw
-
-
-def noise(size: int) -> bytes:
-    """Bytes that no codec understands."""
-    return os.urandom(size)
