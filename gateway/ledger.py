@@ -117,7 +117,7 @@ class Ledger:
     def failed(self, stage: str, error: Exception) -> None:
         """A provider or responder failed; the call goes on."""
         self._to.row.count("provider_errors")
-        self._to.log.error("provider failed", stage=stage, exc_info=error)
+        self._to.log.error("provider failed", stage=stage, reason=str(error))
 
     def crashed(self, error: BaseException) -> None:
         """A bug of ours: this call ends, no other."""
