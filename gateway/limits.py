@@ -16,6 +16,9 @@ FRAGMENTS_PER_MESSAGE_MAX = 16
 PAYLOAD_BYTES_MAX = 48 * 1024
 START_TIMEOUT_MS = 5_000
 
+# Peers are looked at once a second: a tenth of them with each beat of their worker.
+LOOK_TURNS = 10
+
 # Control frames (pings), and frames too small to carry 20 ms of audio, of one connection.
 CONTROL_FRAMES_PER_SECOND_MAX = 10
 CONTROL_FRAMES_BURST = 30

@@ -12,6 +12,7 @@ carrier sends in the meantime (a millisecond, mostly) waits in the peer, and is 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ from gateway.limits import (
     BAD_MESSAGES_LOOKS,
     BAD_MESSAGES_MAX,
     EARLY_EVENTS_MAX,
+    LOOK_TURNS,
     START_TIMEOUT_MS,
 )
 from gateway.listener import Connection
@@ -57,6 +59,7 @@ from supervisor.scoreboard import Field, Row, Scoreboard
 NORMAL, GOING_AWAY, INVALID, POLICY, TRY_LATER = 1000, 1001, 1007, 1008, 1013
 GOING_DOWN = "the gateway is going down"
 
+_turns = itertools.count()
 _WHY = {Order.FLOOD: "too much at once", Order.STUCK: "a message was never completed"}
 
 log = get_logger(__name__)
@@ -77,6 +80,7 @@ class Peer:
         "sessions",
         "start_timer",
         "starting",
+        "turn",
         "verdict",
         "wire",
         "wire_name",
@@ -96,6 +100,8 @@ class Peer:
         self._gaps = self._unknown = 0
         self._flow = Flow(clock.now_ns())
         self._frames = self._looks = 0
+        #: In which of LOOK_TURNS beats it is looked at: a second's looks are not all at once.
+        self.turn = next(_turns) % LOOK_TURNS
 
     def receive(self, message: str | bytes) -> None:
         """Read a message and do what its events say."""
@@ -181,6 +187,7 @@ class Switchboard:
         self._starting: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._leaving = False
+        self._turn = 0
         self.registry = SessionRegistry()
         self.draining = False
         self._gate = Gate(
@@ -298,13 +305,17 @@ class Switchboard:
         log.error("call crashed", stream=session.stream_id, exc_info=error)
         self._end(session.stream_id, "error")
 
+    def look(self, now_ns: int) -> None:
+        """Look after the manners of some of the peers: of each once in LOOK_TURNS beats."""
+        self._turn = (self._turn + 1) % LOOK_TURNS
+        for peer in [peer for peer in self._peers.values() if peer.turn == self._turn]:
+            peer.look(now_ns)
+
     def report(self) -> None:
         """Bring the board up to date."""
         for session in self.registry.list():
             session.report()
-        now_ns = clock.now_ns()
-        for peer in list(self._peers.values()):
-            peer.look(now_ns)
+        for peer in self._peers.values():
             if peer.wire is not None:
                 gaps, unknown = peer.wire_counts(peer.wire)
                 self._row.count("media_gaps", gaps)
