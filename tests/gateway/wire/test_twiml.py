@@ -43,7 +43,7 @@ def test_everything_comes_back_from_a_parser(parameters: dict[str, str], after: 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_text_makes_a_document(name: str, value: str) -> None:
     made = connect(Connect(stream_url="wss://h", status_url="https://h", parameters={name: value}))
-    ElementTree.fromstring(made.encode())
+    assert ElementTree.fromstring(made.encode()).tag == "Response"
 
 
 def test_a_parameter_that_is_too_long_for_twilio_is_left_out() -> None:
