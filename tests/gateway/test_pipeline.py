@@ -107,7 +107,7 @@ class Call:
     def __init__(self, arena: Arena, stt: ScriptedSpeechToText, tts: ScriptedTextToSpeech) -> None:
         board = Scoreboard([RowName("dsp", 0)], 1)
         self.dsp = DspLoop(AudioPlane("off"), [Bank(arena)], board.row("dsp", 0), 10)
-        self.bridge = Bridge(arena, lambda: None, asyncio.get_running_loop().call_soon)
+        self.bridge = Bridge(arena, lambda: None, asyncio.get_running_loop())
         line = self.bridge.lease(Encoding.MULAW)
         assert line is not None
         self.sent: list[bytes] = []
