@@ -32,6 +32,7 @@ from websockets.speedups import apply_mask
 from websockets.typing import Subprotocol
 
 from gateway.channel_events import (
+    REASONS,
     Binary,
     ChannelEvent,
     Closed,
@@ -54,18 +55,6 @@ PLAIN_SUBPROTOCOL = Subprotocol("plain")
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 _TLS_HANDSHAKE = b"\x16"
 _FAST_HEAD = b"\x81\xfe"  # FIN + text, masked + a 16-bit length
-_REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    413: "Content Too Large",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
-}
 
 
 class _State(Enum):
@@ -445,7 +434,7 @@ class Channel:
     # Ends
 
     def _fail(self, status: int) -> None:
-        reason = _REASONS.get(status, "Error")
+        reason = REASONS.get(status, "Error")
         head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         self._output.append(head.encode())
         self._end()
@@ -502,4 +491,4 @@ def _header_list(response: HttpResponse) -> list[tuple[str, str]]:
 
 
 def _reason(response: HttpResponse) -> bytes:
-    return _REASONS.get(response.status, "").encode()
+    return REASONS.get(response.status, "").encode()
