@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 
 from tests.integration.conftest import Gateway
 from tests.integration.test_bad_input import echoed, media, metric, start_message
-from tests.integration.test_worker_duties import closed_with, dial, frames_until
+from tests.integration.test_worker_duties import PATIENCE_S, closed_with, dial, frames_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -73,7 +73,7 @@ def announce(gateway: Gateway, call: str) -> str:
 
 async def ring(gateway: Gateway, path: str) -> ClientConnection:
     url = f"ws://127.0.0.1:{gateway.port}{path}"
-    return await dial(url, additional_headers=signed(path))
+    return await dial(url, additional_headers=signed(path), open_timeout=PATIENCE_S)
 
 
 async def outcome(client: ClientConnection, stream: str, call: str) -> str:
