@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup espeak run dev test verify lock clean
+SECONDS ?= 60
+
+.PHONY: setup espeak run dev test verify fuzz lock clean
 
 setup: $(STAMP)
 
@@ -36,6 +38,9 @@ test: setup
 verify: setup test
 	HYPOTHESIS_PROFILE=verify $(BIN)/python -m pytest -m "not slow" tests/audio tests/gateway/wire tests/gateway/playout tests/gateway/test_channel.py tests/supervisor/test_policy.py --timeout 600
 	$(BIN)/python -m pytest -m slow --timeout 600 $(ARGS)
+
+fuzz: setup ## make fuzz SECONDS=60 [ARGS='--seed 1']: broken messages and requests, from a seed
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 lock: ## after a change of dependencies; needs uv
 	uv pip compile pyproject.toml --extra local --extra dev --universal --generate-hashes \

@@ -20,11 +20,11 @@ import hmac
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from gateway.wire.detect import WireName, wire_of_path
 from gateway.wire.signature import SETTINGS_HEADER, SIGNATURE_HEADER, Fields, is_genuine
 
-WireName = Literal["twilio", "telnyx", "plain"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Headers = Mapping[str, str]
 
@@ -112,14 +112,15 @@ def judge_webhook(rules: Rules, asking: Asking, fields: Fields) -> str:
 
 def wires_of(target: str) -> tuple[WireName, ...]:
     """The wire that a path names, or all of them."""
-    first = _segments(target)[0]
-    return next(((wire,) for wire in NAMES if wire == first), NAMES)
+    named = wire_of_path(target)
+    return NAMES if named is None else (named,)
 
 
 def token_of(target: str) -> str:
     """The single-use token in ``/twilio/<token>``, or ""."""
-    first, *rest = _segments(target)
-    return "/".join(rest) if first == "twilio" else ""
+    if wire_of_path(target) != "twilio":
+        return ""
+    return target.partition("?")[0].strip("/").partition("/")[2]
 
 
 def is_local(rules: Rules, asking: Asking) -> bool:
@@ -189,10 +190,6 @@ def _why(rules: Rules, asked: tuple[WireName, ...]) -> str:
     if any(rules.has_credential(wire) for wire in asked):
         return "no credential of any wire was shown"
     return _LOCAL_ONLY
-
-
-def _segments(target: str) -> list[str]:
-    return target.partition("?")[0].removeprefix("/").split("/")
 
 
 def _bearer(headers: Headers) -> str:

@@ -24,7 +24,7 @@ from gateway.ops.log import RateLimited, get_logger
 from gateway.settings import Settings, parse_networks
 from gateway.webhook import STATUS, VOICE, Webhook, path_of
 from supervisor.placement import candidates
-from supervisor.scoreboard import Field, Row, Scoreboard
+from supervisor.scoreboard import Field, Phase, Row, Scoreboard
 
 log = get_logger(__name__)
 
@@ -82,6 +82,8 @@ class Gate:
             return HttpResponse(403, f"{verdict.refusal}\n".encode())
         if not self._has_room():
             self._row.count("calls_refused")
+            draining = self._row.get(Field.PHASE) == Phase.DRAINING
+            self._row.count("refusals/draining" if draining else "refusals/full")
             self._warn("connection refused", reason="no room", peer=connection.peer_host)
             return no_room()
         return None

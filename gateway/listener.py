@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_transport",
         "peer_host",
+        "target",
         "verdict",
     )
 
@@ -101,6 +102,8 @@ class Connection(asyncio.Protocol):
         self.peer_host = ""
         #: What its handler found when it let the peer in.
         self.verdict: Verdict | None = None
+        #: Path (and query) of the WebSocket's handshake.
+        self.target = ""
 
     # asyncio's side
 
@@ -247,11 +250,13 @@ class Connection(asyncio.Protocol):
             self._flow(on=True)
 
     def _upgrade(self, upgrade: Upgrade) -> list[ChannelEvent]:
+        self.target = upgrade.target
         refusal = self._handler.admit(self, upgrade)
         if refusal is not None:
             self._channel.refuse(refusal)
             return []
         events = self._channel.accept()
+        self._flush()  # before any answer to messages that came along
         if self._channel.is_socket:
             self._open = True
             self._set_timer(IDLE_PING_MS, self._ask_for_life)

@@ -98,20 +98,6 @@ class _Home(NamedTuple):
 
 
 @dataclass(slots=True)
-class MeshCounts:
-    """What happened on the mesh since the worker started."""
-
-    claims: int = 0
-    refused: int = 0
-    minted: int = 0
-    redeemed: int = 0
-    asked: int = 0
-    unanswered: int = 0
-    late: int = 0
-    not_understood: int = 0
-
-
-@dataclass(slots=True)
 class _Held:
     """A live id of ours (or nearly): who may know of it, and when it is to be renewed."""
 
@@ -142,7 +128,8 @@ class Mesh:
         self._answer_timeout_s = answer_timeout_ms / 1000
         self._redeem_timeout_s = redeem_timeout_ms / 1000
         # A successor has another number, so what its predecessor held is not its own.
-        self._holder = self._rows[place].get(Field.STARTED_NS)
+        self._row = self._rows[place]
+        self._holder = self._row.get(Field.STARTED_NS)
         self._claims = Claims()
         self._tokens = SingleUse()
         self._held: dict[bytes, _Held] = {}
@@ -150,7 +137,6 @@ class Mesh:
         # Not from 0: an answer to our predecessor must not pass for one to us.
         self._requests = itertools.count(clock.now_ns())
         self._alive: frozenset[int] = frozenset()
-        self.counts = MeshCounts()
 
     # For those who claim
 
@@ -158,7 +144,7 @@ class Mesh:
         """Claim a live id until :meth:`release`; False when anybody holds it, we included."""
         name = digest(key)
         if name in self._held:
-            self.counts.refused += 1
+            self._row.count("claims/refused")
             return False
         held = self._held[name] = _Held([], clock.now_ns() + _RENEW_NS)
         granted = False
@@ -205,7 +191,7 @@ class Mesh:
             return None
         if backup != home:
             self._send_question(backup.place, 0, _Do.KEEP, key, until_ns, data)
-        self.counts.minted += 1
+        self._row.count("tokens/minted")
         return base64.urlsafe_b64encode(token).decode()
 
     async def redeem(self, token: str) -> str | None:
@@ -219,9 +205,9 @@ class Mesh:
             _token_key(packed), dict.fromkeys((_Home(*homes[:2]), _Home(*homes[2:])))
         )
         if value is None:
-            self.counts.refused += 1
+            self._row.count("tokens/refused")
             return None
-        self.counts.redeemed += 1
+        self._row.count("tokens/redeemed")
         return value.decode()
 
     # For the owner
@@ -238,7 +224,7 @@ class Mesh:
             else:
                 self._decided(fields, value)
         except (struct.error, ValueError):
-            self.counts.not_understood += 1
+            self._row.count("claims/not_understood")
 
     def beat(self, now_ns: int) -> None:
         """Forget what the dead held; renew what we hold."""
@@ -256,7 +242,6 @@ class Mesh:
 
     async def _claim(self, key: bytes, knowing: list[int]) -> bool:
         """Ask place after place; ``knowing`` gets those that may have granted it."""
-        self.counts.claims += 1
         copies = 0
         for place in self._live(key):
             knowing.append(place)  # also if we hear nothing of it: it may decide later
@@ -265,7 +250,7 @@ class Mesh:
                 continue
             if not answer.granted:
                 knowing.pop()
-                self.counts.refused += 1
+                self._row.count("claims/refused")
                 return False
             copies += 1
             if copies == CLAIM_COPIES:
@@ -310,7 +295,7 @@ class Mesh:
             return self._decide(what, key, self._holder, until_ns)
         if len(self._waiting) >= QUESTIONS_OUTSTANDING_MAX:
             return None
-        self.counts.asked += 1
+        self._row.count("claims/asked")
         request = next(self._requests)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[_Answer | None] = loop.create_future()
@@ -351,7 +336,7 @@ class Mesh:
     def _give_up(self, request: int) -> None:
         answer = self._waiting.pop(request, None)
         if answer is not None and not answer.done():
-            self.counts.unanswered += 1
+            self._row.count("claims/timed_out")
             answer.set_result(None)
 
     def _decided(self, fields: tuple[bytes, int, bool], value: bytes) -> None:
@@ -360,8 +345,9 @@ class Mesh:
             raise ValueError("a datagram of another kind")
         waiting = self._waiting.pop(request, None)
         if waiting is None or waiting.done():
-            self.counts.late += 1
+            self._row.count("claims/late")
         else:
+            self._row.count("claims/answered")
             waiting.set_result(_Answer(granted, value))
 
     def _live(self, key: bytes) -> Iterator[int]:

@@ -129,6 +129,16 @@ class Settings(BaseSettings):
     after_call_url: str = Field(
         "", description="TwiML address Twilio goes on with after a call; empty = hang up."
     )
+    twilio_dialect: Literal["standard", "nested"] = Field(
+        "standard",
+        description="nested: messages to Twilio-like clients repeat the stream's id in the body.",
+    )
+    telnyx_codec: Literal["PCMU", "PCMA", "G722", "L16/8000", "L16/16000"] = Field(
+        "PCMU", description="What Telnyx streams were asked to take: stream_bidirectional_codec."
+    )
+    telnyx_byte_order: Literal["big", "little"] = Field(
+        "big", description="Order of bytes in L16 of Telnyx, both ways: big (RFC 2586) or little."
+    )
     responder: ResponderName = Field(
         "message_taker", description="Who answers: message_taker, echo or recital."
     )

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
@@ -136,6 +136,10 @@ class Places:
 
     def connections(self) -> list[int]:
         return [row.get(Field.CONNECTIONS) for row in self.board.rows()]
+
+    def count(self, counter: str, place: int) -> int:
+        """A counter of one place."""
+        return self.board.row("worker", place).counter(counter)
 
     def fork(self, place: int) -> None:
         """Start a worker in a place, the second time as its own successor."""
@@ -263,9 +267,6 @@ class _Worker:
 
     async def _do_release(self, key: str) -> None:
         self.mesh.release(key)
-
-    async def _do_counts(self) -> dict[str, int]:
-        return asdict(self.mesh.counts) | asdict(self.doorway.counts)
 
     async def _do_drain(self) -> None:
         self._row.set(Field.ADMITS, Admits.NO)

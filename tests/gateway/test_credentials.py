@@ -130,7 +130,7 @@ def test_an_origin_that_is_known_passes() -> None:
         ("/twilio/abc/def", ("twilio",), "abc/def"),
         ("/twilios/abc", NAMES, ""),
         ("/telnyx/abc", ("telnyx",), ""),
-        ("//twilio", NAMES, ""),
+        ("//twilio//abc", ("twilio",), "/abc"),
         ("http://h/twilio", NAMES, ""),
     ],
 )

@@ -159,7 +159,7 @@ def test_what_one_asks_itself_needs_no_datagram() -> None:
         assert race(alone, names := keys(5), "take", [0]) == names
         assert race(alone, names, "take", [0]) == []
         assert race(alone, minted := tokens(alone, 0, 2), "redeem", [0]) == sorted(minted)
-        assert alone[0].ask(do="counts")["asked"] == 0
+        assert alone.count("claims/asked", 0) == 0
 
 
 def test_a_dead_owner_s_claims_are_known_to_the_next_and_the_race_has_one_winner() -> None:
@@ -182,10 +182,9 @@ def test_a_stopped_owner_has_one_winner_and_wins_nothing_when_it_goes_on() -> No
         assert race(found, names, "take", [1, 2, 3]) == sorted(names)
         os.kill(found[0].pid, signal.SIGCONT)
         assert race(found, names, "take", [0]) == []
-        counts = [found[place].ask(do="counts") for place in (1, 2, 3)]
-        assert all(count["unanswered"] >= 20 for count in counts)
+        assert all(found.count("claims/timed_out", place) >= 20 for place in (1, 2, 3))
         wait_until(
-            lambda: sum(found[p].ask(do="counts")["late"] for p in (1, 2, 3)) >= 60,
+            lambda: sum(found.count("claims/late", p) for p in (1, 2, 3)) >= 60,
             "its late answers have come, and were of no use",
         )
 
@@ -214,12 +213,12 @@ def test_a_full_socket_is_no_answer() -> None:
 
 
 def test_nonsense_is_counted_and_hurts_nobody(four: Places) -> None:
-    before = four[1].ask(do="counts")["not_understood"]
+    before = four.count("claims/not_understood", 1)
     nonsense = [b"Q", b"A", b"Z" * 20, b"Q" + bytes(7), b"A" * 1000, b"Q" + b"\xff" * 40]
     for datagram in nonsense:
         four.pairs[1][1].send(datagram)
     wait_until(
-        lambda: four[1].ask(do="counts")["not_understood"] == before + len(nonsense),
+        lambda: four.count("claims/not_understood", 1) == before + len(nonsense),
         "all of it was counted",
     )
     assert four[1].ask(do="take", key=key_of(1))
