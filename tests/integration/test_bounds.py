@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 from collections.abc import Awaitable, Callable
 from itertools import count
 
@@ -43,7 +42,7 @@ from tests.integration.test_worker_duties import frames_until
 pytestmark = pytest.mark.timeout(120)
 
 #: 127.0.0.1 is a trusted proxy in here; these are hosts on a network.
-FLOODER, FULL_HOUSE = "127.0.0.2", "127.0.0.3"
+FLOODER, OTHER = "127.0.0.2", "127.0.0.3"
 TEXT, CONTINUATION, PING = 0x01, 0x80, 0x89
 
 
@@ -93,19 +92,6 @@ def begins_and_sends(stream: str, data: bytes, times: int = 1) -> Callable[[int]
     return scene
 
 
-async def never_reads(port: int) -> str:
-    """Audio is asked for and not read: it is dropped, and the peer sent away in the end."""
-    raw = await open_socket(port)
-    await raw.send(frame(start_message("MZdeaf")))
-    raw.deafen()
-    second = frame(media("MZdeaf", base64.b64encode(os.urandom(8000)).decode()))
-    for _ in range(PATIENCE_S * 2):
-        if not await raw.send(second):
-            return "cut"
-        await asyncio.sleep(0.6)
-    return "endless"
-
-
 async def knocks(port: int) -> str:
     """One address beyond its burst; another comes in meanwhile."""
     request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -118,8 +104,9 @@ async def knocks(port: int) -> str:
     refused = await dial(port, FLOODER)
     await refused.send(upgrade())
     answer = await refused.head()
-    other = await open_socket(port, source=FULL_HOUSE)
-    other.close()
+    other = await dial(port, OTHER)
+    await other.send(request)
+    assert (await other.head()).startswith("HTTP/1.1 200 ")
     assert heads[:ADDRESS_KNOCKS_BURST] == ["200"] * ADDRESS_KNOCKS_BURST
     assert "429" in heads
     assert "Retry-After: " in answer
@@ -229,7 +216,6 @@ BOUNDS: dict[str, tuple[Callable[[int], Awaitable[str]], str | tuple[str, ...]]]
         begins_and_sends("MZtiny", frame('{"event":"x"}') * (SMALL_FRAMES_BURST + 1)),
         "1008 too many frames",
     ),
-    "a peer that does not read": (never_reads, "cut"),
     "an address that asks too often": (knocks, "429 Too Many Requests"),
 }
 
