@@ -34,7 +34,7 @@ _BYTES = Rate(RECEIVED_BYTES_PER_SECOND_MAX, RECEIVED_BYTES_BURST)
 
 
 class Seen(NamedTuple):
-    """A peer since the last look: what it sent, the calls it has, its unfinished message or 0."""
+    """Frames of a peer's calls so far, bytes since the last look, calls, its unfinished message."""
 
     frames: int
     nbytes: int
@@ -54,20 +54,33 @@ class Order(Enum):
 class Flow:
     """One peer's."""
 
-    __slots__ = ("_bytes", "_excess", "_frames", "_in_order", "_unfinished", "_unfinished_looks")
+    __slots__ = (
+        "_bytes",
+        "_excess",
+        "_frames",
+        "_in_order",
+        "_seen_frames",
+        "_unfinished",
+        "_unfinished_looks",
+        "looks",
+    )
 
     def __init__(self, now_ns: int) -> None:
         self._frames = Bucket(_FRAMES, now_ns)
         self._bytes = Bucket(_BYTES, now_ns)
-        self._excess = self._in_order = 0
+        self._excess = self._in_order = self._seen_frames = 0
+        #: How often it was looked at.
+        self.looks = 0
         self._unfinished = self._unfinished_looks = 0
 
     def look(self, seen: Seen, now_ns: int) -> Order:
-        """Judge a second."""
+        """Judge a second. A call that has ended takes its frames along: fewer than before is 0."""
+        self.looks += 1
+        new, self._seen_frames = max(0, seen.frames - self._seen_frames), seen.frames
         if self._is_stuck(seen.unfinished):
             return Order.STUCK
         calls = max(1, seen.calls)
-        frames = self._frames.spend(seen.frames, _times(_FRAMES, calls), now_ns)
+        frames = self._frames.spend(new, _times(_FRAMES, calls), now_ns)
         nbytes = self._bytes.spend(seen.nbytes, _times(_BYTES, calls), now_ns)
         if frames and nbytes:
             self._in_order += 1

@@ -17,11 +17,12 @@ from gateway.admission import Admits
 from gateway.channel_events import HttpRequest, HttpResponse, Upgrade
 from gateway.credentials import Asking, Rules, is_proxy, judge_upgrade
 from gateway.crowd import Crowd
+from gateway.door_settings import parse_networks
 from gateway.limits import RETRY_AFTER_S
 from gateway.listener import Connection
 from gateway.ops.health import Readiness, readiness
 from gateway.ops.log import RateLimited, get_logger
-from gateway.settings import Settings, parse_networks
+from gateway.settings import Settings
 from gateway.webhook import STATUS, VOICE, Webhook, path_of
 from supervisor.placement import candidates
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
@@ -37,7 +38,6 @@ class Gate:
         settings: Settings,
         board: Scoreboard,
         row: Row,
-        *,
         has_room: Callable[[], bool],
         mint: Callable[[str, int], str | None],
     ) -> None:

@@ -1,91 +1,40 @@
-"""The shell of the conversation: runs speech-to-text, responder and text-to-speech of one call.
+"""The shell of the conversation: lets hearing, turn table, responder and voice of one call work.
 
-The caller's frames are judged by the speech detector and the endpointing policy, what they find is
-reported to the turn table, and the actions it answers with are executed here: nothing in this file
-decides whose turn it is. At most two tasks run for a call: one that transcribes, one that speaks.
-
-Kept while needed: the audio of the present utterance (a pre-roll before it begins, so that its
-first syllable is not lost), the text of an utterance that was not answered yet (a caller who goes
-on before hearing anything is answered to all of it), and the keys of an unfinished entry.
+What the caller's side finds is reported to the turn table, and the actions it answers with are
+executed here: nothing in this file decides whose turn it is. The caller is heard by ``Hearing``,
+the assistant spoken by ``Voice``; the echo guard stands between them, since on a loudspeaker the
+one hears the other. Kept here: the text of an utterance that was not answered yet (a caller who
+goes on before hearing anything is answered to all of it), and the keys of an unfinished entry.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
 
-from audio.format import FRAME_MS, PCM_FRAME_BYTES
+from audio.format import FRAME_MS
 from gateway import clock
-from gateway.conversation.barge_in import BargeIn
-from gateway.conversation.clauses import ClauseSplitter
-from gateway.conversation.endpointing import EndpointingPolicy, Verdict, decide
-from gateway.conversation.history import History, Role
+from gateway.conversation.barge_in import BargeIn, is_acknowledgement
+from gateway.conversation.care import CallCare, CallPolicy
+from gateway.conversation.echo_guard import EchoGuard
+from gateway.conversation.endpointing import Question
+from gateway.conversation.history import Role
 from gateway.conversation.language import ReplyLanguage
-from gateway.conversation.speech import SpeechDetector, SpeechResumed, SpeechStarted
-from gateway.conversation.timing import TurnTimes
+from gateway.conversation.lexicon import lexicon
+from gateway.conversation.timing import turn_times
 from gateway.conversation.turn import Action, Event, State, Turn
 from gateway.errors import ProviderError
-from gateway.limits import (
-    DIGITS_MAX,
-    DIGITS_PAUSE_MS,
-    PRE_ROLL_MS,
-    UTTERANCE_MS_MAX,
-)
+from gateway.hearing import Hearing, dbfs
+from gateway.limits import ACKNOWLEDGEMENT_MS_MAX, DIGITS_MAX, DIGITS_PAUSE_MS
+from gateway.observer import Observer as Observer
 from gateway.player import Player
 from gateway.providers.base import SpeechToText, TextToSpeech
-from gateway.responders.base import HangUp, Reply, Responder, Say, TakeMessage, Transfer
+from gateway.responders.base import HangUp, Reply, Responder, Say
+from gateway.voice import Voice
 
-_PRE_ROLL_BYTES = PRE_ROLL_MS // FRAME_MS * PCM_FRAME_BYTES
-_UTTERANCE_BYTES_MAX = UTTERANCE_MS_MAX // FRAME_MS * PCM_FRAME_BYTES
-_SILENCE_DBFS = -120.0
-
-
-class Observer(Protocol):
-    """Who is told what happens in the conversation."""
-
-    def said(self, role: Role, text: str, language: str) -> None:
-        """A party's words: the caller's when understood, the assistant's when first heard."""
-        ...
-
-    def interrupted(self, heard_text: str) -> None:
-        """The caller cut the assistant's last words short; this much of them was heard."""
-        ...
-
-    def message(self, message: TakeMessage) -> None:
-        """The caller left a message."""
-        ...
-
-    def answered(self, times: TurnTimes) -> None:
-        """An answer began; this is how long the caller waited for it."""
-        ...
-
-    def barged_in(self, latency_ms: int) -> None:
-        """Playout stopped this long after the first voiced frame of the caller over it."""
-        ...
-
-    def resumed(self) -> None:
-        """That was only a "mhm": the assistant goes on."""
-        ...
-
-    def transfer(self, number: str) -> None:
-        """The caller is to be handed over to this number now."""
-        ...
-
-    def failed(self, stage: str, error: Exception) -> None:
-        """A provider or responder failed."""
-        ...
-
-    def crashed(self, error: BaseException) -> None:
-        """A bug of ours: the call cannot go on."""
-        ...
-
-    def hang_up(self) -> None:
-        """The conversation is over."""
-        ...
+#: States in which the assistant is heard, or will be in a moment.
+_ITS_TURN = frozenset({State.RESPONDING, State.ASSISTANT, State.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +43,14 @@ class Speech:
 
     stt: SpeechToText
     tts: TextToSpeech
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a call is held: its patience, and who takes over when the responder fails."""
+
+    policy: CallPolicy = field(default_factory=CallPolicy)
+    fallback: Responder | None = None
 
 
 class Pipeline:
@@ -106,33 +63,43 @@ class Pipeline:
         player: Player,
         observer: Observer,
         language: ReplyLanguage,
+        manner: Manner | None = None,
     ) -> None:
-        self._speech = speech
+        manner = manner or Manner()
         self._responder = responder
+        self._fallback = manner.fallback
+        self._policy = manner.policy
         self._player = player
         self._observer = observer
         self._language = language
-        self._ear = speech.stt.listen()
+        self._hearing = Hearing(speech.stt.listen(), language, observer.failed, observer.crashed)
+        self._voice = Voice(speech.tts, player, observer, self._on)
         self._turn = Turn()
-        self._detector = SpeechDetector()
-        self._endpointing = EndpointingPolicy()
-        self._barge_in = BargeIn()
-        self._history = History()
-        self._audio = bytearray()
+        self._care = CallCare(self._policy, clock.now_ns())
+        self._barge_in = BargeIn(self._policy.barge_in_after_ms)
+        self._guard = EchoGuard()
         self._text = ""
+        self._speech_ms = 0  # the voice in it
         self._digits = ""
         self._digits_timer: asyncio.TimerHandle | None = None
-        self._transcribing: asyncio.Task[None] | None = None
-        self._speaking: asyncio.Task[None] | None = None
+        self._care_timer: asyncio.TimerHandle | None = None
+        self._since_ns = 0  # when the caller fell silent; 0 = that was answered
+        self._ended_ns = 0  # when we decided that they have finished
+        self._asked = False  # whether what was paused was the reply's last clause
         self._execute: dict[Action, Callable[[], None]] = {
-            Action.TRANSCRIBE: self._transcribe,
-            Action.UNTRANSCRIBE: self._untranscribe,
+            Action.UNDERSTAND: self._understand,
+            Action.LISTEN_ON: self._hearing.listen_on,
             Action.RESPOND: self._respond,
             Action.RESPOND_DIGITS: self._respond_digits,
+            Action.PAUSE: self._pause,
+            Action.RESUME: self._resume,
             Action.CUT: self._cut,
-            Action.HANG_UP: observer.hang_up,
-            Action.FORGET: self._forget,
-            Action.PART: self._part,
+            Action.FORGET: self._hearing.forget,
+            Action.ASK_AGAIN: lambda: self._recite("say_again"),
+            Action.ASK_PRESENCE: lambda: self._recite("are_you_there"),
+            Action.LEAVE: lambda: self._recite("deserted", HangUp()),
+            Action.PART: lambda: self._speak(self._responder.part(language.reply)),
+            Action.HANG_UP: self._hang_up,
         }
 
     @property
@@ -144,29 +111,30 @@ class Pipeline:
 
     def start(self) -> None:
         """Greet."""
+        self._watch()
         self._speak(self._responder.greet())
 
     def hear(self, pcm: bytes, probability: float, level: float) -> None:
         """One caller frame."""
-        self._audio += pcm
-        self._ear.feed(pcm)
-        dbfs = 20 * math.log10(level) if level > 0 else _SILENCE_DBFS
-        change = self._detector.feed(probability, dbfs)
-        if isinstance(change, SpeechStarted | SpeechResumed):
-            self._on(Event.SPEECH_STARTED)
-        state = self._turn.state
-        audible = state is State.ASSISTANT
-        held = self._barge_in.feed(voiced=self._detector.voiced, assistant_audible=audible)
-        if held or (state is State.LISTENING and self._detector.in_utterance):
-            self._on(Event.SPEECH_HELD)
-        if self._detector.in_utterance:
-            self._maybe_end_utterance()
-        elif self._turn.state is not State.TRANSCRIBING:
-            del self._audio[:-_PRE_ROLL_BYTES]
+        hearing, state = self._hearing, self._turn.state
+        level_dbfs = dbfs(level)
+        if self._echoes(state) and self._guard.is_echo(self._playing(), level_dbfs):
+            probability = 0.0
+        hearing.feed(pcm, probability, level_dbfs)
+        detector = hearing.detector
+        if state is State.ASSISTANT:
+            self._voice.look(clock.now_ns())
+            self._measure()
+        its_turn = state in _ITS_TURN
+        held = self._barge_in.feed(voiced=detector.voiced, assistant_audible=its_turn)
+        if detector.in_utterance:
+            self._follow(state, held=held)
 
     def digit(self, digit: str) -> None:
         """The caller pressed a key; an entry ends with ``#`` or a pause."""
         self._digits = (self._digits + digit)[-DIGITS_MAX:]
+        self._care.alive(clock.now_ns())
+        self._on(Event.KEY)
         if self._digits_timer is not None:
             self._digits_timer.cancel()
         if digit == "#":
@@ -178,8 +146,9 @@ class Pipeline:
             )
 
     def heard_all(self) -> None:
-        """The caller has heard everything that was said."""
-        self._on(Event.REPLY_HEARD)
+        """The caller has heard everything that was given to the player."""
+        self._measure()
+        self._voice.heard_all()
 
     def say_goodbye(self) -> bool:
         """Whatever is going on: say the last words, hang up when they were heard."""
@@ -187,148 +156,193 @@ class Pipeline:
         return True
 
     async def aclose(self) -> None:
-        """Stop both tasks; hand over what was taken down and not stored yet."""
+        """Stop everything; hand over what was taken down and not stored yet."""
         self._on(Event.STOPPED)
-        if self._digits_timer is not None:
-            self._digits_timer.cancel()
-        tasks = [t for t in (self._transcribing, self._speaking) if t is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        pending = self._responder.pending()
-        if pending is not None:
-            self._observer.message(pending)
-        await self._responder.aclose()
-        await self._ear.aclose()
+        for timer in (self._digits_timer, self._care_timer):
+            if timer is not None:
+                timer.cancel()
+        await self._voice.aclose()
+        await self._hearing.aclose()
+        for responder in filter(None, (self._responder, self._fallback)):
+            pending = responder.pending()
+            if pending is not None:
+                self._observer.message(pending)
+            await responder.aclose()
+
+    # The caller's voice
+
+    def _echoes(self, state: State) -> bool:
+        """Whether our own voice may come back now; whoever has the turn is certainly no echo."""
+        return state is State.ASSISTANT or (self._guard.expects and state is not State.CALLER)
+
+    def _playing(self) -> float:
+        return self._voice.level(clock.now_ns())
+
+    def _follow(self, state: State, *, held: bool) -> None:
+        """The caller speaks, or has just done so."""
+        hearing = self._hearing
+        if state in _ITS_TURN:
+            self._judge(state, held=held)
+        elif state is State.LISTENING or state is State.TRANSCRIBING:
+            self._on(Event.SPEECH_STARTED)
+        elif state is State.CALLER:
+            hearing.speculate()
+            if hearing.has_ended(self._responder.question):
+                self._end_turn()
+        elif hearing.abandoned:
+            hearing.forget()
+
+    def _judge(self, state: State, *, held: bool) -> None:
+        """The caller speaks out of turn: a "mhm", or more than that?"""
+        hearing = self._hearing
+        if held and state is State.ASSISTANT:
+            self._on(Event.SPEECH_HELD)
+        elif state is not State.ASSISTANT:
+            hearing.speculate()
+        transcript = hearing.transcript
+        if transcript is not None:
+            text, language = transcript.text, transcript.language or self._language.current
+            answers = self._responder.question is Question.YES_NO and self._asked
+            mere = not text.strip() or (is_acknowledgement(text, language) and not answers)
+            if mere:
+                hearing.forget()
+            self._on(Event.ACKNOWLEDGED if mere else Event.INTERRUPTED)
+        elif state is State.ASSISTANT:
+            if hearing.abandoned:
+                hearing.forget()
+        elif hearing.detector.speech_ms > ACKNOWLEDGEMENT_MS_MAX:
+            self._on(Event.INTERRUPTED)
+
+    def _end_turn(self) -> None:
+        self._ended_ns = clock.now_ns()
+        self._since_ns = self._ended_ns - self._hearing.detector.pause_ms * clock.NS_PER_MS
+        self._on(Event.SPEECH_ENDED)
+
+    def _understand(self) -> None:
+        self._speech_ms = self._hearing.detector.speech_ms
+        self._hearing.understand(self._understood)
+
+    def _understood(self) -> None:
+        """The text of the utterance is there."""
+        hearing = self._hearing
+        transcript, deaf = hearing.transcript, hearing.deaf
+        assert transcript is not None
+        hearing.forget()
+        text = transcript.text.strip()
+        if text:
+            self._language.heard(transcript.language, self._speech_ms)
+            self._care.alive(clock.now_ns())
+            self._text = f"{self._text} {text}".strip()
+            self._observer.said(Role.CALLER, text, self._language.current)
+        if self._text:
+            self._on(Event.TRANSCRIPT)
+        else:
+            self._on(Event.NOT_UNDERSTOOD if deaf else Event.NO_TRANSCRIPT)
 
     # What the turn table asks for
 
     def _on(self, event: Event) -> None:
-        for action in self._turn.on(event):
+        before = self._turn.state
+        actions = self._turn.on(event)
+        if self._turn.state is not before:
+            self._care.moved(self._turn.state, clock.now_ns())
+            self._watch()
+        if event is Event.REPLY_AUDIBLE:
+            self._text = ""  # what was asked is answered now
+        for action in actions:
             self._execute[action]()
 
-    def _maybe_end_utterance(self) -> None:
-        detector = self._detector
-        verdict = decide(
-            self._endpointing, pause_ms=detector.pause_ms, speech_ms=detector.speech_ms
-        )
-        if verdict is Verdict.END or len(self._audio) >= _UTTERANCE_BYTES_MAX:
-            self._on(Event.SPEECH_ENDED)
-            detector.end()
+    def _watch(self) -> None:
+        """Wake up when something is due although nothing happens."""
+        if self._care_timer is not None:
+            self._care_timer.cancel()
+            self._care_timer = None
+        due_ns = self._care.due_ns
+        if due_ns is not None:
+            wait_s = max(0, due_ns - clock.now_ns()) / 1e9
+            self._care_timer = asyncio.get_running_loop().call_later(wait_s, self._due)
 
-    def _transcribe(self) -> None:
-        work = self._run_transcription(bytes(self._audio), self._detector.speech_ms)
-        self._transcribing = self._start_task(work)
-
-    async def _run_transcription(self, pcm: bytes, speech_ms: int) -> None:
-        text = ""
-        try:
-            hint = self._language.transcription_hint
-            transcript = await self._ear.transcribe(pcm, hint)
-            text = transcript.text.strip()
-            if text:
-                self._language.heard(transcript.language, speech_ms)
-        except ProviderError as error:
-            self._observer.failed("stt", error)
-        self._forget()
-        if text:
-            self._text = f"{self._text} {text}".strip()
-            self._history.add(Role.CALLER, text)
-            self._observer.said(Role.CALLER, text, self._language.current)
-        self._on(Event.TRANSCRIPT if text else Event.NO_TRANSCRIPT)
-
-    def _untranscribe(self) -> None:
-        if self._transcribing is not None:
-            self._transcribing.cancel()
-            self._transcribing = None
-
-    def _forget(self) -> None:
-        self._audio.clear()
-        self._ear.forget()
+    def _due(self) -> None:
+        event = self._care.due(clock.now_ns())
+        if event is not None:
+            self._on(event)
+        self._watch()
 
     def _respond(self) -> None:
-        self._speak(self._responder.answer(self._text, self._language.reply))
+        text, language = self._text, self._language.reply
+        self._speak(self._rescued(self._responder.answer(text, language), text))
 
     def _respond_digits(self) -> None:
         digits, self._digits = self._digits, ""
-        self._speak(self._responder.digits(digits))
+        self._speak(self._rescued(self._responder.digits(digits), ""))
 
-    def _part(self) -> None:
-        self._speak(self._responder.part(self._language.reply))
+    def _recite(self, sentence: str, *then: Reply) -> None:
+        async def replies() -> AsyncGenerator[Reply, None]:
+            yield self._sentence(sentence)
+            for reply in then:
+                yield reply
+
+        self._speak(replies())
 
     def _speak(self, replies: AsyncGenerator[Reply, None]) -> None:
-        assert self._speaking is None or self._speaking.done(), "two voices in one call"
-        self._speaking = self._start_task(self._run_reply(replies))
+        self._asked = False
+        self._voice.speak(replies, self._sentence("one_moment"), self._policy.filler_after_ms)
 
-    def _start_task(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._task_done)
-        return task
+    def _sentence(self, sentence: str) -> Say:
+        language = self._language.reply
+        return Say(lexicon(language).sentences[sentence], language)
 
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:  # a bug of ours: it ends this call, loudly, and no other
-            self._observer.crashed(error)
-
-    def _cut(self) -> None:
-        if self._speaking is not None:
-            self._speaking.cancel()
-            self._speaking = None
-        total_ms = self._player.fed_ms
-        heard_ms = self._player.cut(clock.now_ns())
-        if total_ms:
-            cut = self._history.interrupt(heard_ms, total_ms)
-            heard_text = cut.heard_text if cut else ""
-            self._responder.heard(heard_text)
-            self._observer.interrupted(heard_text)
-
-    async def _run_reply(self, replies: AsyncGenerator[Reply, None]) -> None:
-        audible = goodbye = False
+    async def _rescued(
+        self, replies: AsyncGenerator[Reply, None], text: str
+    ) -> AsyncGenerator[Reply, None]:
+        """The replies; if the responder fails, an apology, and its deputy goes on from there."""
         try:
-            async with aclosing(replies):
-                async for reply in replies:
-                    if isinstance(reply, Say):
-                        audible |= await self._say(reply)
-                    else:
-                        goodbye |= self._pass_on(reply)
+            async for reply in replies:
+                yield reply
         except ProviderError as error:
             self._observer.failed("responder", error)
-        self._text = ""  # the responder has it, heard or not
-        if goodbye:
-            self._on(Event.GOODBYE)
-        if audible:
-            self._player.end_utterance()
+            yield self._sentence("trouble")
+            if self._fallback is not None:
+                self._responder, self._fallback = self._fallback, self._responder
+                async for reply in self._responder.answer(text, self._language.reply):
+                    yield reply
+
+    def _pause(self) -> None:
+        self._asked = self._voice.asks_now(clock.now_ns())
+        self._voice.pause()
+        self._guard.doubt()
+        self._observer.barged_in(self._barge_in.frames * FRAME_MS)
+
+    def _resume(self) -> None:
+        self._barge_in.reset()
+        self._voice.resume()
+        self._observer.resumed()
+
+    def _cut(self) -> None:
+        self._barge_in.reset()
+        heard = self._voice.stop()
+        if heard is not None:
+            self._responder.heard(heard)
+            self._observer.interrupted(self._voice.heard_last)
+
+    def _hang_up(self) -> None:
+        if self._voice.transfer_to:
+            self._observer.transfer(self._voice.transfer_to)
         else:
-            self._on(Event.REPLY_SILENT)
+            self._observer.hang_up()
 
-    def _pass_on(self, reply: TakeMessage | HangUp | Transfer) -> bool:
-        """Tell of what is no speech; whether the call ends with it."""
-        if isinstance(reply, TakeMessage):
-            self._observer.message(reply)
-        elif isinstance(reply, Transfer):
-            self._observer.transfer(reply.number)
-        return not isinstance(reply, TakeMessage)
-
-    async def _say(self, say: Say) -> bool:
-        """Speak; whether any of it became audible."""
-        audible = False
-        splitter = ClauseSplitter()
-        for clause in splitter.feed(say.text) + splitter.flush():
-            try:
-                async with aclosing(self._speech.tts.speak(clause, say.language)) as stream:
-                    async for pcm in stream:
-                        if not audible:
-                            audible = True
-                            self._first_words(say)
-                        await self._player.feed(pcm)
-                await self._player.end_clause()
-            except ProviderError as error:
-                self._observer.failed("tts", error)
-        return audible
-
-    def _first_words(self, say: Say) -> None:
-        """The caller begins to hear this: what was asked is answered now."""
-        self._text = ""
-        self._history.add(Role.ASSISTANT, say.text)
-        self._observer.said(Role.ASSISTANT, say.text, say.language)
-        self._on(Event.REPLY_AUDIBLE)
+    def _measure(self) -> None:
+        """Once an answer is on its way, tell how long the caller waited for it."""
+        began_ns = self._player.began_ns
+        if not self._since_ns or began_ns is None:
+            return
+        times = turn_times(
+            self._since_ns,
+            endpoint_ns=self._ended_ns,
+            transcript_ns=self._hearing.understood_ns,
+            first_words_ns=self._voice.first_words_ns,
+            first_audio_ns=self._voice.first_audio_ns,
+            response_ns=began_ns,
+        )
+        self._since_ns = 0
+        self._observer.answered(times)

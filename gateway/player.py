@@ -15,8 +15,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from audio.format import FRAME_MS, TTS_FRAME_BYTES
-from gateway import limits
+from audio.format import FRAME_MS, TTS_FRAME_BYTES, WIRE_FORMATS, Encoding
+from gateway import clock, limits
 from gateway.bridge import Line
 from gateway.playout.marks import Marks
 from gateway.playout.pacer import Pacer
@@ -112,6 +112,30 @@ class Player:
         self._fed += 1
         return True
 
+    async def feed_encoded(self, audio: bytes) -> None:
+        """Take audio in the carrier's own encoding, whole frames; waits while enough waits."""
+        size = WIRE_FORMATS[self._line.encodings[1]].frame_bytes
+        for at in range(0, len(audio), size):
+            while not self.offer_encoded(audio[at : at + size]):
+                self._full = True
+                self._room.clear()
+                await self._room.wait()
+
+    def offer_encoded(self, payload: bytes) -> bool:
+        """Queue one encoded frame without a detour by the DSP; False when enough is waiting."""
+        if self._closed:
+            return True
+        if len(self._encoded) >= _ENCODED_FRAMES_MAX:
+            return False
+        self._fed += 1
+        self.play(payload, clock.now_ns())
+        return True
+
+    @property
+    def encodings(self) -> tuple[Encoding, Encoding]:
+        """What the carrier sends and what it takes."""
+        return self._line.encodings
+
     @property
     def _has_room(self) -> bool:
         """Whether it is worth to wake a speaker who waits; not for each single frame."""
@@ -183,6 +207,25 @@ class Player:
     def fed_ms(self) -> int:
         """Audio fed in this utterance, in milliseconds."""
         return self._fed * FRAME_MS
+
+    def heard_ms(self, now_ns: int) -> int:
+        """Milliseconds of this utterance that were heard so far."""
+        self._report_sent(now_ns)
+        return self._marks.heard_ms(now_ns)
+
+    def playing_ms(self, now_ns: int) -> int | None:
+        """The place in this utterance that is played now; None when nothing is."""
+        left_ns = self._pacer.end_ns - now_ns
+        if left_ns <= 0 or not self._sent:
+            return None
+        return max(0, self._sent * FRAME_MS - left_ns // clock.NS_PER_MS)
+
+    @property
+    def began_ns(self) -> int | None:
+        """When the first frame of this utterance went, if the carrier never ran dry since."""
+        if not self._sent:
+            return None
+        return self._pacer.end_ns - self._sent * FRAME_MS * clock.NS_PER_MS
 
     @property
     def gaps(self) -> int:

@@ -6,23 +6,28 @@ are the field names in upper case.
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
-from xml.etree import ElementTree
 
-from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.door_settings import Networks, PageUrl, PhoneNumber, PublicUrl, Token, TwimlPath
 from gateway.errors import ConfigurationError
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: A provider base URL with this value means the supervised local speech server.
 LOCAL = "local"
+OPENAI = "https://api.openai.com/v1"
 
 #: No machine has more; a longer range is a slip of the pen.
 CPUS_MAX = 4096
@@ -30,8 +35,11 @@ CPUS_MAX = 4096
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 VadMode = Literal["silero", "level", "off"]
 Language = Literal["en", "ar", "ru", "auto"]
-ResponderName = Literal["message_taker", "echo", "recital"]
-#: Responders for measuring: they need neither speech-to-text nor text-to-speech.
+#: Who can answer; ``gateway.responders.registry`` and ``gateway.reception`` know how.
+RESPONDERS = ("message_taker", "backend", "llm", "realtime", "transcriber", "echo", "recital")
+#: Who takes every call while AI_CONVERSATION_ENABLED is false.
+TRANSCRIBER = "transcriber"
+#: Responders for measuring: they need neither speech-to-text nor text-to-speech, and stand alone.
 WITHOUT_PROVIDERS = frozenset({"echo", "recital"})
 
 
@@ -103,30 +111,25 @@ class Settings(BaseSettings):
     twilio_expected_origin: str = Field(
         "", description="Origin header allowed besides the console's; an absent one always passes."
     )
-    public_url: str = Field(
+    public_url: PublicUrl = Field(
         "", description="Address by which carriers reach us, such as https://voice.example.com."
     )
-    twilio_auth_token: SecretStr = Field(
-        SecretStr(""),
-        description="Secrets by which Twilio signs, comma-separated; then only Twilio gets in.",
-    )
-    telnyx_stream_token: SecretStr = Field(
+    telnyx_stream_token: Token = Field(
         SecretStr(""), description="Token that Telnyx streams bring; then they must."
     )
-    plain_token: SecretStr = Field(
+    plain_token: Token = Field(
         SecretStr(""), description="Bearer token of plain clients; then they must bring it."
     )
-    trusted_proxies: str = Field(
-        "127.0.0.0/8,::1",
-        description="Proxies whose X-Forwarded-For is believed and who are not rate-limited; none.",
+    trusted_proxies: Networks = Field(
+        "127.0.0.0/8,::1", description="Whose X-Forwarded-For is believed, and no rate limit; none."
     )
-    overflow_twiml: FilePath | None = Field(
+    overflow_twiml: TwimlPath | None = Field(
         None, description="TwiML file that a caller gets while no call can be taken."
     )
-    overflow_number: str = Field(
+    overflow_number: PhoneNumber = Field(
         "", description="Number such a caller is connected to, if there is no such file."
     )
-    after_call_url: str = Field(
+    after_call_url: PageUrl = Field(
         "", description="TwiML address Twilio goes on with after a call; empty = hang up."
     )
     twilio_dialect: Literal["standard", "nested"] = Field(
@@ -139,13 +142,27 @@ class Settings(BaseSettings):
     telnyx_byte_order: Literal["big", "little"] = Field(
         "big", description="Order of bytes in L16 of Telnyx, both ways: big (RFC 2586) or little."
     )
-    responder: ResponderName = Field(
-        "message_taker", description="Who answers: message_taker, echo or recital."
+    responder: str = Field(
+        "message_taker",
+        description=f"Who answers, comma-separated: who fails is followed by the next. "
+        f"Known: {', '.join(RESPONDERS)}.",
     )
     caller_responders: str = Field(
         "", description="Responders a caller may pick by parameter `responder`, comma-separated."
     )
     language: Language = Field("auto", description="Language of calls that bring no hint.")
+    barge_in_after_ms: int = Field(
+        200, ge=40, le=2_000, description="Speech over the assistant that makes it pause."
+    )
+    filler_after_ms: int = Field(
+        2_500, ge=200, description="An answer that takes longer is announced: one moment, please."
+    )
+    idle_prompt_ms: int = Field(
+        15_000, ge=1_000, description="Silence until the caller is asked whether they are there."
+    )
+    max_call_ms: int = Field(
+        3_600_000, ge=1_000, description="A conversation that lasts longer is ended politely."
+    )
     profile_dir: Path = Field(
         Path("profiles"), description="One TOML file a called number; default.toml otherwise."
     )
@@ -154,82 +171,160 @@ class Settings(BaseSettings):
         SecretStr(""), description="Key for providers that want one; the local server does not."
     )
     stt_base_url: str = Field(
-        LOCAL, description="Speech-to-text server with the OpenAI audio API; local = our own."
+        LOCAL,
+        description="Speech-to-text server with the OpenAI audio API; local = our own. Several, "
+        "comma-separated: the next is asked when one fails.",
     )
-    stt_model: str = Field("whisper-base", description="Model name sent to the STT server.")
+    stt_model: str = Field(
+        "",
+        description="Model names in the order of STT_BASE_URL; empty = gpt-transcribe at OpenAI, "
+        "whisper-base elsewhere.",
+    )
     tts_base_url: str = Field(
-        LOCAL, description="Text-to-speech server with the OpenAI audio API; local = our own."
+        LOCAL,
+        description="Text-to-speech server with the OpenAI audio API; local = our own. Several, "
+        "comma-separated: the next is asked when one fails.",
     )
-    tts_model: str = Field("local", description="Model name sent to the TTS server.")
+    tts_model: str = Field(
+        "",
+        description="Model names in the order of TTS_BASE_URL; empty = gpt-4o-mini-tts at OpenAI, "
+        "local elsewhere.",
+    )
     tts_voice: str = Field(
-        "", description="Voice name; empty = the language's code, which the local server knows."
+        "",
+        description="Voice names in the order of TTS_BASE_URL; empty = alloy at OpenAI, elsewhere "
+        "the language's code, which the local server knows.",
+    )
+    tts_speed: float = Field(
+        1.0, ge=0.25, le=4.0, description="How fast to speak; 1.0 is the voice's own speed."
+    )
+    llm_base_url: str = Field(
+        OPENAI,
+        description="Server with the OpenAI chat API for RESPONDER=llm. Several, comma-separated: "
+        "the next is asked when one fails.",
+    )
+    llm_model: str = Field(
+        "", description="Model names in the order of LLM_BASE_URL; empty = gpt-6-luna at OpenAI."
+    )
+    max_tokens_per_call: int = Field(
+        50_000,
+        ge=0,
+        description="Tokens one call may cost with RESPONDER=llm, then it ends; 0 = no limit.",
+    )
+    ai_conversation_enabled: bool = Field(
+        True, description="false: say nothing, only write down what callers say."
+    )
+    backend_api_base_url: str = Field(
+        "", description="Address of the backend for RESPONDER=backend, before /conversation/..."
+    )
+    backend_api_timeout_ms: int = Field(
+        5_000,
+        ge=100,
+        le=60_000,
+        description="Milliseconds that one turn may wait for the backend, retries included.",
+    )
+    backend_api_key: SecretStr = Field(
+        SecretStr(""), description="Bearer token that the backend wants; empty = none."
+    )
+    backend_start: Literal["utterance", "call"] = Field(
+        "utterance",
+        description="When its conversation starts: utterance (we greet), call (it greets).",
+    )
+    backend_idempotent: bool = Field(
+        False, description="true: it knows Idempotency-Key, so what got no answer is sent again."
+    )
+    backend_idempotency_key: Literal["quoted", "bare"] = Field(
+        "quoted", description="How that header is written: quoted (the draft standard) or bare."
+    )
+    twilio_auth_token: SecretStr = Field(
+        SecretStr(""), description="Secrets by which Twilio signs; then only Twilio gets in."
+    )
+    twilio_account_sid: str = Field(
+        "", description="Account whose calls are hung up and transferred by Twilio's REST API."
+    )
+    twilio_api_base_url: str = Field(
+        "https://api.twilio.com", description="Address of Twilio's REST API."
+    )
+    records_days: int = Field(
+        0, ge=0, description="Days after which calls and messages are deleted; 0 = never."
+    )
+    stt_mode: Literal["utterance", "live"] = Field(
+        "utterance",
+        description="utterance sends what was said at a pause; live streams it to STT_BASE_URL's "
+        "Realtime API meanwhile.",
+    )
+    stt_live_model: str = Field(
+        "gpt-live-transcribe", description="Model of STT_MODE=live; STT_MODEL stands in for it."
+    )
+    realtime_base_url: str = Field(
+        "https://api.openai.com/v1",
+        description="Server with the OpenAI Realtime API, for RESPONDER=realtime.",
+    )
+    realtime_model: str = Field(
+        "gpt-realtime-2.1-mini", description="Speech-to-speech model of RESPONDER=realtime."
+    )
+    realtime_voice: str = Field("marin", description="Its voice.")
+    realtime_turn_detection: Literal["server", "semantic", "ours"] = Field(
+        "server",
+        description="Who ends the caller's turn: OpenAI's server or semantic VAD, or ours.",
+    )
+    max_cost_usd_per_call: float = Field(
+        0,
+        ge=0,
+        description="US dollars one realtime call may cost, then the message taker goes on; "
+        "0 = no limit.",
     )
 
-    @field_validator("stt_base_url", "tts_base_url")
+    @field_validator("realtime_base_url")
     @classmethod
-    def _is_url(cls, value: str) -> str:
-        if value != LOCAL and not value.startswith(("http://", "https://")):
-            raise ValueError(f"must be `{LOCAL}` or begin with http:// or https://")
+    def _is_server(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
         return value
 
-    @field_validator("public_url", "after_call_url")
+    @field_validator("stt_base_url", "tts_base_url", "llm_base_url")
+    @classmethod
+    def _are_urls(cls, value: str, info: ValidationInfo) -> str:
+        may_be_local = info.field_name != "llm_base_url"
+        for url in in_order(value):
+            if not (url == LOCAL and may_be_local) and not url.startswith(("http://", "https://")):
+                local = f"be `{LOCAL}` or " if may_be_local else ""
+                raise ValueError(f"must {local}begin with http:// or https://")
+        return value
+
+    @field_validator("backend_api_base_url", "twilio_api_base_url")
     @classmethod
     def _is_web_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise ValueError("must begin with http:// or https:// and name a host")
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
         return value
 
-    @field_validator("public_url")
+    @field_validator("twilio_account_sid")
     @classmethod
-    def _is_where_we_begin(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.query or parts.fragment or "@" in parts.netloc or value != value.strip():
-            raise ValueError("is the address before our paths: no query, no fragment, no user")
-        if parts.netloc != parts.netloc.lower():
-            raise ValueError("must name the host in lower case: signatures are made of it")
-        return value.rstrip("/")
-
-    @field_validator("telnyx_stream_token", "plain_token")
-    @classmethod
-    def _is_long_enough(cls, value: SecretStr) -> SecretStr:
-        secret = value.get_secret_value()
-        if secret and not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{16,256}", secret):
-            raise ValueError("must be 16 to 256 letters, digits or signs without separators")
+    def _is_account(cls, value: str) -> str:
+        if value and not (value.startswith("AC") and value.isalnum() and value.isascii()):
+            raise ValueError("must begin with AC, as in Twilio's console")
         return value
 
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, value: str) -> str:
-        parse_networks(value)
-        return value
-
-    @field_validator("overflow_twiml")
-    @classmethod
-    def _is_twiml(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            try:
-                root = ElementTree.fromstring(value.read_bytes())
-            except (OSError, ElementTree.ParseError) as error:
-                raise ValueError(f"is no XML: {error}") from error
-            if root.tag != "Response":
-                raise ValueError("is no TwiML: it must be a <Response>")
-        return value
-
-    @field_validator("overflow_number")
-    @classmethod
-    def _is_number(cls, value: str) -> str:
-        if value and not re.fullmatch(r"\+[0-9]{3,15}", value):
-            raise ValueError("must be a number such as +4930123456")
-        return value
-
-    @field_validator("caller_responders")
+    @field_validator("responder", "caller_responders")
     @classmethod
     def _are_responders(cls, value: str) -> str:
-        known = set(ResponderName.__args__)  # type: ignore[attr-defined]
-        unknown = [n for n in value.split(",") if n.strip() and n.strip() not in known]
+        unknown = [name for name in parse_names(value) if name not in RESPONDERS]
         if unknown:
-            raise ValueError(f"unknown responder {unknown[0].strip()!r}")
+            raise ValueError(f"unknown responder {unknown[0]!r}; known are {', '.join(RESPONDERS)}")
+        return value
+
+    @field_validator("responder")
+    @classmethod
+    def _can_follow_each_other(cls, value: str) -> str:
+        names = parse_names(value)
+        if not names:
+            raise ValueError("names nobody")
+        alone = [name for name in names if name in WITHOUT_PROVIDERS]
+        if alone and len(names) > 1:
+            raise ValueError(f"{alone[0]} never fails and follows nobody: it stands alone")
+        if "realtime" in names[1:]:
+            raise ValueError("realtime takes whole calls and follows nobody: name it first")
         return value
 
     @field_validator("pin_cpus")
@@ -249,12 +344,35 @@ class Settings(BaseSettings):
             raise ValueError("TLS_CERT and TLS_KEY belong together: set both or neither")
         if self.twilio_auth_token.get_secret_value() and not self.public_url:
             raise ValueError("TWILIO_AUTH_TOKEN needs PUBLIC_URL: Twilio signs the address it asks")
+        if "backend" in self.responders_in_use and not self.backend_api_base_url:
+            raise ValueError("RESPONDER=backend needs BACKEND_API_BASE_URL")
         if self.dsp_count > self.places:
             raise ValueError(
                 f"DSP_PROCESSES={self.dsp_processes} is too many: {self.workers} workers "
                 f"have work for {self.places} at most"
             )
         return self
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        """What a server that is in use cannot do without."""
+        used = [self.stt_base_url, self.tts_base_url] if self.uses_providers else []
+        used += [self.llm_base_url] if self.uses_llm else []
+        used += [self.realtime_base_url] if "realtime" in self.responders_in_use else []
+        if not self.openai_api_key.get_secret_value() and any(map(is_openai, used)):
+            raise ValueError("OPENAI_API_KEY is missing, and a server of OpenAI's is in use")
+        if self.stt_mode == "live" and not self.stt_live_base_url:
+            raise ValueError("STT_MODE=live needs a server in STT_BASE_URL: the local one cannot")
+        models = in_order(self.llm_model)
+        for at, url in enumerate(in_order(self.llm_base_url) if self.uses_llm else []):
+            if not is_openai(url) and not "".join(models[at : at + 1]):
+                raise ValueError(f"LLM_MODEL is missing for the server {url}")
+        return self
+
+    @property
+    def stt_live_base_url(self) -> str:
+        """Whose Realtime API STT_MODE=live uses: the first of STT_BASE_URL that is not our own."""
+        return next((url for url in in_order(self.stt_base_url) if url != LOCAL), "")
 
     @property
     def places(self) -> int:
@@ -272,9 +390,23 @@ class Settings(BaseSettings):
         return self.dsp_processes or max(2, self.workers // 2)
 
     @property
+    def responder_names(self) -> tuple[str, ...]:
+        """Who answers, in order: who fails is followed by the next."""
+        names = parse_names(self.responder)
+        if self.ai_conversation_enabled or names[0] in WITHOUT_PROVIDERS:
+            return names
+        return (TRANSCRIBER,)
+
+    @property
     def caller_responder_names(self) -> frozenset[str]:
         """Responders that a caller may pick."""
-        return frozenset(n.strip() for n in self.caller_responders.split(",") if n.strip())
+        names = frozenset(parse_names(self.caller_responders))
+        return names if self.ai_conversation_enabled else names & WITHOUT_PROVIDERS
+
+    @property
+    def responders_in_use(self) -> frozenset[str]:
+        """Everybody who may have to answer."""
+        return self.caller_responder_names.union(self.responder_names)
 
     @property
     def allowed_origins(self) -> frozenset[str]:
@@ -286,28 +418,47 @@ class Settings(BaseSettings):
     @property
     def twilio_secrets(self) -> tuple[str, ...]:
         """Each secret of TWILIO_AUTH_TOKEN; several while they are rotated."""
-        secrets = self.twilio_auth_token.get_secret_value().split(",")
-        return tuple(filter(None, map(str.strip, secrets)))
+        return parse_names(self.twilio_auth_token.get_secret_value())
 
     @property
     def bare_wires(self) -> tuple[str, ...]:
         """Wires without a credential."""
-        held = {
-            "twilio": self.twilio_auth_token,
-            "telnyx": self.telnyx_stream_token,
-            "plain": self.plain_token,
-        }
-        return tuple(wire for wire, secret in held.items() if not secret.get_secret_value())
+        held = (self.twilio_auth_token, self.telnyx_stream_token, self.plain_token)
+        wires = zip(("twilio", "telnyx", "plain"), held, strict=True)
+        return tuple(wire for wire, secret in wires if not secret.get_secret_value())
 
     @property
     def uses_providers(self) -> bool:
         """Whether any configured responder listens and speaks through providers."""
-        return not {self.responder} | self.caller_responder_names <= WITHOUT_PROVIDERS
+        return not self.responders_in_use <= WITHOUT_PROVIDERS
 
     @property
     def needs_speech_server(self) -> bool:
         """Whether a provider that is in use points to the local speech server."""
-        return self.uses_providers and LOCAL in (self.stt_base_url, self.tts_base_url)
+        speech = (*in_order(self.stt_base_url), *in_order(self.tts_base_url))
+        return self.uses_providers and LOCAL in speech
+
+    @property
+    def uses_llm(self) -> bool:
+        """Whether a language model may have to answer."""
+        return "llm" in self.responders_in_use
+
+
+def in_order(text: str) -> tuple[str, ...]:
+    """The entries of a comma-separated list in which places count: an empty one is ""."""
+    return tuple(entry.strip() for entry in text.split(","))
+
+
+def is_openai(urls: str) -> bool:
+    """Whether a server of OpenAI's own is among these."""
+    hosts = (urlsplit(url).hostname or "" for url in in_order(urls))
+    return any(host == "api.openai.com" or host.endswith(".api.openai.com") for host in hosts)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """The names of a comma-separated list, each once, in order."""
+    names = (name.strip() for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def parse_cpus(text: str) -> list[int]:
@@ -324,12 +475,6 @@ def parse_cpus(text: str) -> list[int]:
     return cpus
 
 
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks of a list such as ``10.0.0.0/8,::1``; ``none`` are none."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    return tuple(map(ipaddress.ip_network, parts)) if parts != ["none"] else ()
-
-
 def load_settings(env_file: Path | None, **flags: object) -> Settings:
     """Read settings; ``ConfigurationError`` with one line a fault when they cannot work."""
     if env_file is not None:
@@ -343,16 +488,12 @@ def load_settings(env_file: Path | None, **flags: object) -> Settings:
         raise ConfigurationError("\n".join(map(_sentence, error.errors()))) from error
 
 
-#: Settings whose value is told to nobody.
-SECRETS = frozenset(
-    name for name, field in Settings.model_fields.items() if field.annotation is SecretStr
-)
-
-
 def _sentence(fault: object) -> str:
     assert isinstance(fault, dict)
     name = "_".join(str(part) for part in fault["loc"]).upper()
-    given = "..." if name.lower() in SECRETS else repr(fault.get("input"))
+    field = Settings.model_fields.get(name.lower())
+    secret = field is not None and field.annotation is SecretStr
+    given = "..." if secret else repr(fault.get("input"))
     message = str(fault["msg"]).removeprefix("Value error, ")
     if not name:  # it is about several settings, and names them itself
         return message

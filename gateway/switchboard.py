@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway import clock
 from gateway.bridge import Bridge
 from gateway.credentials import Verdict
+from gateway.departures import Carrier, Departures, Leg
 from gateway.errors import CapacityError, RemoteWireError
 from gateway.flow import Flow, Order, Seen
 from gateway.gate import Gate
@@ -67,8 +68,6 @@ class Peer:
     __slots__ = (
         "_counted",
         "_flow",
-        "_frames",
-        "_looks",
         "_switchboard",
         "bad_messages",
         "connection",
@@ -96,7 +95,6 @@ class Peer:
         self.start_timer: asyncio.TimerHandle | None = None
         self._counted = (0, 0, 0)
         self._flow = Flow(clock.now_ns())
-        self._frames = self._looks = 0
         #: In which of LOOK_TURNS beats it is looked at: a second's looks are not all at once.
         self.turn = next(_turns) % LOOK_TURNS
 
@@ -138,14 +136,12 @@ class Peer:
 
     def look(self, now_ns: int) -> None:
         """Once a second: stop reading, or read again, or send away who sends too much."""
-        self._looks += 1
-        if self._looks % BAD_MESSAGES_LOOKS == 0:
-            self.bad_messages = 0
         nbytes, unfinished = self.connection.look()
         frames = sum(session.frames_in for session in self.sessions.values())
-        new, self._frames = max(0, frames - self._frames), frames
-        order = self._flow.look(Seen(new, nbytes, len(self.sessions), unfinished), now_ns)
-        if order is Order.FLOOD or order is Order.STUCK:
+        order = self._flow.look(Seen(frames, nbytes, len(self.sessions), unfinished), now_ns)
+        if self._flow.looks % BAD_MESSAGES_LOOKS == 0:
+            self.bad_messages = 0
+        if order in _WHY:
             self._switchboard.expel(self, POLICY, _WHY[order])
         else:
             self.connection.read(on=order is Order.READ)
@@ -172,6 +168,7 @@ class SwitchboardParts:
     reception: Reception
     records: RecordsSender
     mesh: Mesh
+    carriers: Mapping[str, Carrier]
 
 
 class Switchboard:
@@ -189,6 +186,7 @@ class Switchboard:
         self._reception = parts.reception
         self._records = parts.records
         self._mesh = parts.mesh
+        self._departures = Departures(parts.carriers, parts.row, self._end)
         self._peers: dict[Connection, Peer] = {}
         self._warnings = RateLimited()
         self._by_slot: dict[int, Session] = {}
@@ -198,12 +196,9 @@ class Switchboard:
         self._turn = 0
         self.registry = SessionRegistry()
         self.draining = False
-        self._gate = Gate(
-            parts.settings, parts.board, parts.row, has_room=self._has_room, mint=parts.mesh.mint
-        )
+        self._gate = Gate(parts.settings, parts.board, parts.row, self._has_room, parts.mesh.mint)
         #: The listener's questions that are answered at the gate.
         self.request, self.admit = self._gate.request, self._gate.admit
-        #: What an operator should know although calls are taken; shown by /readyz.
         self.warnings = self._gate.warnings
 
     # The listener's handler
@@ -429,22 +424,28 @@ class Switchboard:
         if line is None:
             raise CapacityError("no slot is free")
         assert peer.wire_name is not None
-        choice = self._reception.choose(started)
+        transferable = self._departures.can_transfer(peer.wire_name)
+        choice = self._reception.choose(started, transferable=transferable)
         player = Player(line, wire, started.stream_id, peer.connection.send)
         ledger = Ledger(started, self._channels(peer, wire, started))
-        ledger.started(peer.wire_name, choice.responder, choice.call)
+        ledger.started(peer.wire_name, ",".join(choice.responders), choice.call)
         conversation = self._reception.conversation(choice, player, ledger)
         parts = SessionParts(self._bridge, line, player, conversation, ledger, self._row)
         return self.registry.get_or_create(started.stream_id, lambda: Session(started, parts))
 
     def _channels(self, peer: Peer, wire: Wire, started: StreamStarted) -> Channels:
+        assert peer.wire_name is not None
+        bound = log.bind(call=started.call_id, stream=started.stream_id)
+        leg = Leg(peer.wire_name, started.call_id, started.stream_id, bound)
         return Channels(
-            log=log.bind(call=started.call_id, stream=started.stream_id),
+            log=bound,
             records=self._records,
             row=self._row,
             wire=wire,
             send=peer.connection.send,
             hang_up=lambda reason: self._hang_up(started.stream_id, reason),
+            end_call=lambda: self._departures.hang_up(leg),
+            transfer=lambda number, told: self._departures.transfer(leg, number, told),
         )
 
     def _hang_up(self, stream_id: str, reason: str) -> None:

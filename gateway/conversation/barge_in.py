@@ -18,7 +18,7 @@ _GAP_FRAMES_MAX = 4
 class BargeIn:
     """Counts caller speech over the assistant, a frame (20 ms) at a time."""
 
-    __slots__ = ("_after_frames", "_gap_frames", "_voiced_frames")
+    __slots__ = ("_after_frames", "_frames", "_gap_frames", "_voiced_frames")
 
     def __init__(self, after_ms: int = BARGE_IN_AFTER_MS) -> None:
         if after_ms < FRAME_MS:
@@ -28,8 +28,12 @@ class BargeIn:
 
     def reset(self) -> None:
         """Forget what was counted."""
-        self._voiced_frames = 0
-        self._gap_frames = 0
+        self._voiced_frames = self._gap_frames = self._frames = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames since the first voiced one of what is counted, gaps included."""
+        return self._frames
 
     def feed(self, *, voiced: bool, assistant_audible: bool) -> bool:
         """Take one frame; True while the caller's speech is long enough to interrupt."""
@@ -42,6 +46,7 @@ class BargeIn:
             self._gap_frames += 1
             if self._gap_frames > _GAP_FRAMES_MAX:
                 self.reset()
+        self._frames += self._voiced_frames > 0
         return self._voiced_frames >= self._after_frames
 
 

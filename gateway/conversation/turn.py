@@ -3,8 +3,9 @@
 The pipeline reports what happened as an event and executes the actions it gets back; nothing else
 decides who speaks. A missing entry is a bug and says which state met which event.
 
-The caller may speak at any time. While the assistant speaks, an onset alone changes nothing; only
-speech that is held long enough takes the turn (barge-in). While the assistant says goodbye
+The caller may speak at any time. While the assistant speaks, an onset alone changes nothing;
+speech that is held pauses it. Then it turns out what that was: an acknowledgement ("mhm"), and the
+assistant goes on, or an interruption, which takes the turn. While the assistant says goodbye
 nothing takes the turn any more: the goodbye is heard to the end, then the call is hung up.
 """
 
@@ -18,9 +19,10 @@ class State(Enum):
 
     LISTENING = auto()  # nobody speaks, the caller is expected to
     CALLER = auto()  # the caller speaks
-    TRANSCRIBING = auto()  # the caller's utterance is being turned into text
+    TRANSCRIBING = auto()  # the caller has spoken, the text is awaited
     RESPONDING = auto()  # the responder works, nothing is audible yet
     ASSISTANT = auto()  # the assistant is heard
+    PAUSED = auto()  # the assistant was stopped by the caller's voice; it may go on
     CLOSING = auto()  # the assistant's last words are heard, then the call ends
     ENDED = auto()
 
@@ -29,30 +31,42 @@ class Event(Enum):
     """What happened."""
 
     SPEECH_STARTED = auto()  # the caller's voice began
-    SPEECH_HELD = auto()  # ... and went on long enough to be an interruption
-    SPEECH_ENDED = auto()  # the pause after it is long enough to be the end of an utterance
+    SPEECH_HELD = auto()  # ... and went on long enough to pause the assistant
+    SPEECH_ENDED = auto()  # the pause after it is long enough to be the end of a turn
+    ACKNOWLEDGED = auto()  # it was only a "mhm", or no speech at all
+    INTERRUPTED = auto()  # it was more than that
     TRANSCRIPT = auto()  # speech-to-text gave text
-    NO_TRANSCRIPT = auto()  # speech-to-text gave nothing, or failed
+    NO_TRANSCRIPT = auto()  # speech-to-text found no words
+    NOT_UNDERSTOOD = auto()  # speech-to-text failed
+    KEY = auto()  # the caller pressed a key: an entry begins or goes on
     DIGITS = auto()  # a complete keypad entry
     REPLY_AUDIBLE = auto()  # the first audio of a reply is on its way
     REPLY_SILENT = auto()  # the responder had nothing to say
     REPLY_HEARD = auto()  # everything said so far was heard
     GOODBYE = auto()  # the responder wants the call to end after what it said
+    IDLE = auto()  # nobody has said anything for long
+    DESERTED = auto()  # ... and the caller did not answer to being asked
     GOING_DOWN = auto()  # the call must end, whatever is going on
+    TIME_UP = auto()  # the last words take longer than any
     STOPPED = auto()  # the carrier ended the stream
 
 
 class Action(Enum):
     """What the pipeline is to do."""
 
-    TRANSCRIBE = auto()  # send the utterance to speech-to-text
-    UNTRANSCRIBE = auto()  # cancel that, keep the audio: the caller goes on speaking
+    UNDERSTAND = auto()  # report the utterance's text as soon as it is there
+    LISTEN_ON = auto()  # drop that text, keep the audio: the caller goes on speaking
     RESPOND = auto()  # give the text to the responder
     RESPOND_DIGITS = auto()  # give the keypad entry to the responder
+    PAUSE = auto()  # stop what is heard, keep its place
+    RESUME = auto()  # go on from the beginning of the clause that was being heard
     CUT = auto()  # stop the reply: cancel what produces it, clear what was sent
-    HANG_UP = auto()  # end the call
     FORGET = auto()  # drop the utterance heard so far
+    ASK_AGAIN = auto()  # say that the caller was not understood
+    ASK_PRESENCE = auto()  # ask whether the caller is still there
+    LEAVE = auto()  # say goodbye to a caller who does not answer
     PART = auto()  # say the last words
+    HANG_UP = auto()  # end the call
 
 
 _S, _E, _A = State, Event, Action
@@ -61,97 +75,93 @@ _Next = tuple[State, tuple[Action, ...]]
 TABLE: dict[tuple[State, Event], _Next] = {
     # The caller is expected to speak.
     (_S.LISTENING, _E.SPEECH_STARTED): (_S.CALLER, ()),
-    (_S.LISTENING, _E.SPEECH_HELD): (_S.CALLER, ()),
     (_S.LISTENING, _E.DIGITS): (_S.RESPONDING, (_A.RESPOND_DIGITS,)),
     (_S.LISTENING, _E.REPLY_AUDIBLE): (_S.ASSISTANT, ()),
     (_S.LISTENING, _E.GOODBYE): (_S.CLOSING, ()),
+    (_S.LISTENING, _E.IDLE): (_S.RESPONDING, (_A.ASK_PRESENCE,)),
+    (_S.LISTENING, _E.DESERTED): (_S.CLOSING, (_A.LEAVE,)),
     (_S.LISTENING, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.PART)),  # words may be on their way
     # The caller speaks.
-    (_S.CALLER, _E.SPEECH_ENDED): (_S.TRANSCRIBING, (_A.TRANSCRIBE,)),
+    (_S.CALLER, _E.SPEECH_ENDED): (_S.TRANSCRIBING, (_A.UNDERSTAND,)),
     (_S.CALLER, _E.DIGITS): (_S.RESPONDING, (_A.FORGET, _A.RESPOND_DIGITS)),
     (_S.CALLER, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.FORGET, _A.PART)),
-    # The utterance is being transcribed; a caller who goes on takes it back.
-    (_S.TRANSCRIBING, _E.SPEECH_STARTED): (_S.CALLER, (_A.UNTRANSCRIBE,)),
-    (_S.TRANSCRIBING, _E.SPEECH_HELD): (_S.CALLER, (_A.UNTRANSCRIBE,)),
+    # The text of the utterance is awaited; a caller who goes on takes it back.
+    (_S.TRANSCRIBING, _E.SPEECH_STARTED): (_S.CALLER, (_A.LISTEN_ON,)),
     (_S.TRANSCRIBING, _E.TRANSCRIPT): (_S.RESPONDING, (_A.RESPOND,)),
     (_S.TRANSCRIBING, _E.NO_TRANSCRIPT): (_S.LISTENING, ()),
-    (_S.TRANSCRIBING, _E.DIGITS): (_S.RESPONDING, (_A.UNTRANSCRIBE, _A.FORGET, _A.RESPOND_DIGITS)),
-    (_S.TRANSCRIBING, _E.GOING_DOWN): (
-        _S.CLOSING,
-        (_A.UNTRANSCRIBE, _A.CUT, _A.FORGET, _A.PART),
-    ),
+    (_S.TRANSCRIBING, _E.NOT_UNDERSTOOD): (_S.RESPONDING, (_A.ASK_AGAIN,)),
+    (_S.TRANSCRIBING, _E.DIGITS): (_S.RESPONDING, (_A.FORGET, _A.RESPOND_DIGITS)),
+    (_S.TRANSCRIBING, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.FORGET, _A.PART)),
     # The responder works. A caller who adds something meanwhile is answered to all of it.
-    (_S.RESPONDING, _E.SPEECH_ENDED): (_S.TRANSCRIBING, (_A.CUT, _A.TRANSCRIBE)),
+    (_S.RESPONDING, _E.INTERRUPTED): (_S.CALLER, (_A.CUT,)),
     (_S.RESPONDING, _E.DIGITS): (_S.RESPONDING, (_A.CUT, _A.RESPOND_DIGITS)),
     (_S.RESPONDING, _E.REPLY_AUDIBLE): (_S.ASSISTANT, ()),
     (_S.RESPONDING, _E.REPLY_SILENT): (_S.LISTENING, ()),
     (_S.RESPONDING, _E.GOODBYE): (_S.CLOSING, ()),
     (_S.RESPONDING, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.PART)),
     # The assistant speaks.
-    (_S.ASSISTANT, _E.SPEECH_HELD): (_S.CALLER, (_A.CUT,)),
+    (_S.ASSISTANT, _E.SPEECH_HELD): (_S.PAUSED, (_A.PAUSE,)),
+    (_S.ASSISTANT, _E.INTERRUPTED): (_S.CALLER, (_A.CUT,)),
+    (_S.ASSISTANT, _E.KEY): (_S.LISTENING, (_A.CUT,)),
     (_S.ASSISTANT, _E.DIGITS): (_S.RESPONDING, (_A.CUT, _A.RESPOND_DIGITS)),
     (_S.ASSISTANT, _E.REPLY_HEARD): (_S.LISTENING, ()),
     (_S.ASSISTANT, _E.GOODBYE): (_S.CLOSING, ()),
     (_S.ASSISTANT, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.PART)),
+    # The caller's voice stopped it.
+    (_S.PAUSED, _E.ACKNOWLEDGED): (_S.ASSISTANT, (_A.RESUME,)),
+    (_S.PAUSED, _E.INTERRUPTED): (_S.CALLER, (_A.CUT,)),
+    (_S.PAUSED, _E.KEY): (_S.LISTENING, (_A.CUT, _A.FORGET)),
+    (_S.PAUSED, _E.DIGITS): (_S.RESPONDING, (_A.CUT, _A.FORGET, _A.RESPOND_DIGITS)),
+    (_S.PAUSED, _E.GOING_DOWN): (_S.CLOSING, (_A.CUT, _A.FORGET, _A.PART)),
     # The last words.
     (_S.CLOSING, _E.REPLY_HEARD): (_S.ENDED, (_A.HANG_UP,)),
     (_S.CLOSING, _E.REPLY_SILENT): (_S.ENDED, (_A.HANG_UP,)),
+    (_S.CLOSING, _E.TIME_UP): (_S.ENDED, (_A.HANG_UP,)),
 }
+
+_TEXT = frozenset({_E.TRANSCRIPT, _E.NO_TRANSCRIPT, _E.NOT_UNDERSTOOD})
+_REPLY = frozenset({_E.REPLY_AUDIBLE, _E.REPLY_SILENT, _E.REPLY_HEARD, _E.GOODBYE})
+_SILENCE = frozenset({_E.IDLE, _E.DESERTED})
+_VOICE = frozenset({_E.SPEECH_STARTED, _E.SPEECH_HELD, _E.SPEECH_ENDED})
+_JUDGED = frozenset({_E.ACKNOWLEDGED, _E.INTERRUPTED})
 
 #: What changes nothing, with the reason.
 IGNORED: dict[State, frozenset[Event]] = {
-    # A detector that was reset may end speech that never began; a cut reply may still report.
-    _S.LISTENING: frozenset(
-        {_E.SPEECH_ENDED, _E.TRANSCRIPT, _E.NO_TRANSCRIPT, _E.REPLY_SILENT, _E.REPLY_HEARD}
-    ),
-    _S.CALLER: frozenset(
-        {
-            _E.SPEECH_STARTED,
-            _E.SPEECH_HELD,
-            _E.TRANSCRIPT,
-            _E.NO_TRANSCRIPT,
-            _E.REPLY_AUDIBLE,
-            _E.REPLY_SILENT,
-            _E.REPLY_HEARD,
-            _E.GOODBYE,
-        }
-    ),
-    _S.TRANSCRIBING: frozenset(
-        {_E.SPEECH_ENDED, _E.REPLY_AUDIBLE, _E.REPLY_SILENT, _E.REPLY_HEARD, _E.GOODBYE}
-    ),
-    # The caller who speaks now is heard again when the reply has begun: SPEECH_HELD repeats.
-    _S.RESPONDING: frozenset(
-        {
-            _E.SPEECH_STARTED,
-            _E.SPEECH_HELD,
-            _E.TRANSCRIPT,
-            _E.NO_TRANSCRIPT,
-            _E.REPLY_HEARD,
-        }
-    ),
-    _S.ASSISTANT: frozenset(
-        {
-            _E.SPEECH_STARTED,
-            _E.SPEECH_ENDED,
-            _E.TRANSCRIPT,
-            _E.NO_TRANSCRIPT,
-            _E.REPLY_AUDIBLE,
-            _E.REPLY_SILENT,
-        }
-    ),
-    _S.CLOSING: frozenset(
-        {
-            _E.SPEECH_STARTED,
-            _E.SPEECH_HELD,
-            _E.SPEECH_ENDED,
-            _E.TRANSCRIPT,
-            _E.NO_TRANSCRIPT,
-            _E.DIGITS,
-            _E.REPLY_AUDIBLE,
-            _E.GOODBYE,
-            _E.GOING_DOWN,
-        }
-    ),
+    # A key begins an entry, which is answered when it is complete.
+    _S.LISTENING: _TEXT
+    | _JUDGED
+    | {_E.SPEECH_HELD, _E.SPEECH_ENDED, _E.KEY, _E.REPLY_SILENT, _E.REPLY_HEARD, _E.TIME_UP},
+    # A reply that was cut may still report.
+    _S.CALLER: _TEXT
+    | _JUDGED
+    | _REPLY
+    | _SILENCE
+    | {_E.SPEECH_STARTED, _E.SPEECH_HELD, _E.KEY, _E.TIME_UP},
+    _S.TRANSCRIBING: _JUDGED
+    | _REPLY
+    | _SILENCE
+    | {_E.SPEECH_HELD, _E.SPEECH_ENDED, _E.KEY, _E.TIME_UP},
+    # Who speaks now is judged by what it was: a "mhm" does not take the answer back.
+    _S.RESPONDING: _TEXT
+    | _VOICE
+    | _SILENCE
+    | {_E.ACKNOWLEDGED, _E.KEY, _E.REPLY_HEARD, _E.TIME_UP},
+    _S.ASSISTANT: _TEXT
+    | _SILENCE
+    | {
+        _E.SPEECH_STARTED,
+        _E.SPEECH_ENDED,
+        _E.ACKNOWLEDGED,
+        _E.REPLY_AUDIBLE,
+        _E.REPLY_SILENT,
+        _E.TIME_UP,
+    },
+    _S.PAUSED: _TEXT | _VOICE | _REPLY | _SILENCE | {_E.TIME_UP},
+    _S.CLOSING: _TEXT
+    | _VOICE
+    | _JUDGED
+    | _SILENCE
+    | {_E.KEY, _E.DIGITS, _E.REPLY_AUDIBLE, _E.GOODBYE, _E.GOING_DOWN},
     _S.ENDED: frozenset(_E),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +27,9 @@ FLOODING = Seen(5_000, 1_940_000, 1, 0)
 
 def looks(*seconds: Seen) -> list[Order]:
     flow = Flow(0)
-    return [flow.look(seen, (n + 1) * NS_PER_SECOND) for n, seen in enumerate(seconds)]
+    frames = accumulate(seen.frames for seen in seconds)
+    told = [seen._replace(frames=total) for seen, total in zip(seconds, frames, strict=True)]
+    return [flow.look(seen, (n + 1) * NS_PER_SECOND) for n, seen in enumerate(told)]
 
 
 @given(st.lists(st.sampled_from([IN_ORDER, WIDEST, Seen(0, 0, 0, 0)]), max_size=60))

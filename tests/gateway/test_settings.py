@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.door_settings import parse_networks
 from gateway.errors import ConfigurationError
-from gateway.settings import CPUS_MAX, Settings, load_settings, parse_cpus, parse_networks
+from gateway.settings import CPUS_MAX, Settings, load_settings, parse_cpus
 
 
 @pytest.fixture(autouse=True)

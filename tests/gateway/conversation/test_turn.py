@@ -47,10 +47,13 @@ def test_a_whole_exchange() -> None:
     steps: list[tuple[Event, tuple[Action, ...], State]] = [
         (Event.REPLY_AUDIBLE, (), State.ASSISTANT),
         (Event.SPEECH_STARTED, (), State.ASSISTANT),  # an onset alone does not take the turn
-        (Event.SPEECH_HELD, (Action.CUT,), State.CALLER),
-        (Event.SPEECH_ENDED, (Action.TRANSCRIBE,), State.TRANSCRIBING),
-        (Event.SPEECH_STARTED, (Action.UNTRANSCRIBE,), State.CALLER),
-        (Event.SPEECH_ENDED, (Action.TRANSCRIBE,), State.TRANSCRIBING),
+        (Event.SPEECH_HELD, (Action.PAUSE,), State.PAUSED),
+        (Event.ACKNOWLEDGED, (Action.RESUME,), State.ASSISTANT),  # "mhm"
+        (Event.SPEECH_HELD, (Action.PAUSE,), State.PAUSED),
+        (Event.INTERRUPTED, (Action.CUT,), State.CALLER),  # "stop"
+        (Event.SPEECH_ENDED, (Action.UNDERSTAND,), State.TRANSCRIBING),
+        (Event.SPEECH_STARTED, (Action.LISTEN_ON,), State.CALLER),
+        (Event.SPEECH_ENDED, (Action.UNDERSTAND,), State.TRANSCRIBING),
         (Event.TRANSCRIPT, (Action.RESPOND,), State.RESPONDING),
         (Event.REPLY_AUDIBLE, (), State.ASSISTANT),
         (Event.GOODBYE, (), State.CLOSING),

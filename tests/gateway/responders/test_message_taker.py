@@ -227,12 +227,19 @@ def test_the_profile_decides_what_is_said() -> None:
         language="ru",
         greeting={"en": "Welcome to {business}."},
         consent={"en": "{business} records this {{call}}."},
-        questions={"en": {"reason": "How can we help?", "name": "Who are you?"}},
+        questions={
+            "en": {
+                "offer": "Speak to me.",
+                "reason": "How can we help?",
+                "name": "Who are you?",
+            }
+        },
     )
     english = _taker("en", profile=profile)
     assert [reply.text for reply in _all(english.greet()) if isinstance(reply, Say)] == [
         "Welcome to Example.",
         "Example records this {call}.",
+        "Speak to me.",
         "How can we help?",
     ]
     assert _text(_all(english.answer("I need help", "en"))).endswith("Who are you?")

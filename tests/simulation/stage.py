@@ -1,0 +1,258 @@
+"""One whole call in virtual time: a caller, a carrier, the DSP step, and the real conversation.
+
+Real are pipeline, voice, hearing, turn table, player, pacer, marks, rings and the DSP process's
+step; the carrier plays what it is sent like a telephone, and returns marks. Scripted are the
+caller's voice (as the probability and level of each frame) and the providers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+import pytest
+
+from audio.arena import Arena
+from audio.bank import Bank
+from audio.dsp_process import AudioPlane, DspLoop
+from audio.format import FRAME_MS, Encoding
+from audio.g711 import decode
+from gateway import clock
+from gateway.bridge import Bridge
+from gateway.conversation.history import Role
+from gateway.conversation.language import ReplyLanguage
+from gateway.conversation.timing import TurnTimes
+from gateway.conversation.turn import State
+from gateway.pipeline import Manner, Pipeline, Speech
+from gateway.player import Player
+from gateway.providers.base import SpeechToText, TextToSpeech
+from gateway.responders.base import Responder, TakeMessage
+from gateway.wire.twilio import TwilioWire
+from supervisor.scoreboard import RowName, Scoreboard
+
+VOICE, QUIET = (1.0, 0.2), (0.0, 0.0001)
+FRAME = bytes(640)
+TICK_MS = 10
+
+
+@dataclass
+class Witness:
+    """An observer that remembers."""
+
+    told: list[tuple[str, str]] = field(default_factory=list)
+    answers: list[TurnTimes] = field(default_factory=list)
+    hung_up: bool = False
+
+    def said(self, role: Role, text: str, language: str) -> None:
+        self.told.append((role.value, text))
+
+    def interrupted(self, heard_text: str) -> None:
+        self.told.append(("cut", heard_text))
+
+    def message(self, message: TakeMessage) -> None:
+        self.told.append(("message", str(message.fields)))
+
+    def answered(self, times: TurnTimes) -> None:
+        self.answers.append(times)
+
+    def barged_in(self, latency_ms: int) -> None:
+        self.told.append(("barged in", str(latency_ms)))
+
+    def resumed(self) -> None:
+        self.told.append(("resumed", ""))
+
+    def transfer(self, number: str) -> None:
+        self.told.append(("transfer", number))
+
+    def failed(self, stage: str, error: Exception) -> None:
+        self.told.append(("failed", stage))
+
+    def crashed(self, error: BaseException) -> None:
+        self.told.append(("crashed", repr(error)))
+
+    def hang_up(self) -> None:
+        assert not self.hung_up, "a call is hung up once"
+        self.hung_up = True
+
+
+class Carrier:
+    """Plays what it is sent, in order and in real time; returns marks as they are reached.
+
+    ``mark_delay_ms`` tells for each mark how long it travels; None = it is lost.
+    """
+
+    def __init__(self, acknowledge: Callable[[str], None]) -> None:
+        self.acknowledge = acknowledge
+        self.mark_delay_ms: Callable[[], float | None] = lambda: 20.0
+        self._waiting: list[tuple[int, str]] = []
+        self._end_ns = 0
+        self._timers: set[asyncio.TimerHandle] = set()
+        self.playing: list[tuple[int, int, float]] = []  # from, to (ns), loudest sample
+        self.clears: list[int] = []
+        self.sent: list[bytes] = []
+
+    def send(self, message: bytes) -> None:
+        self.sent.append(message)
+        now_ns = clock.now_ns()
+        body = orjson.loads(message)
+        if body["event"] == "media":
+            codes = np.frombuffer(base64.b64decode(body["media"]["payload"]), np.uint8)
+            begin_ns = max(now_ns, self._end_ns)
+            self._end_ns = begin_ns + len(codes) * 125_000
+            loudest = float(np.abs(decode(Encoding.MULAW, codes)).max())
+            self.playing.append((begin_ns, self._end_ns, loudest))
+        elif body["event"] == "mark":
+            self._later(max(0, self._end_ns - now_ns), body["mark"]["name"])
+        else:
+            assert body["event"] == "clear"
+            self.clears.append(now_ns)
+            kept = [p for p in self.playing if p[0] < now_ns]
+            self.playing = [(a, min(b, now_ns), level) for a, b, level in kept]
+            self._end_ns = min(self._end_ns, now_ns)
+            for timer in self._timers:
+                timer.cancel()
+            for _, name in self._waiting:
+                self._return(name)
+            self._waiting.clear()
+
+    def _later(self, wait_ns: int, name: str) -> None:
+        entry = (wait_ns, name)
+        self._waiting.append(entry)
+
+        def reached() -> None:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                self._return(name)
+
+        self._timer(wait_ns / 1e9, reached)
+
+    def _return(self, name: str) -> None:
+        delay_ms = self.mark_delay_ms()
+        if delay_ms is not None:
+            self._timer(delay_ms / 1e3, lambda: self.acknowledge(name))
+
+    def _timer(self, wait_s: float, then: Callable[[], None]) -> None:
+        def fire() -> None:
+            self._timers.discard(handle)
+            then()
+
+        handle = asyncio.get_running_loop().call_later(wait_s, fire)
+        self._timers.add(handle)
+
+    def played_ms(self) -> int:
+        """Audio that the caller heard so far."""
+        now_ns = clock.now_ns()
+        played = sum(max(0, min(end, now_ns) - begin) for begin, end, _ in self.playing)
+        return played // clock.NS_PER_MS
+
+    def close(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+
+
+class Call:
+    """One call. ``speaking`` is what the caller does now: (probability, level) of their frames."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        speech: tuple[SpeechToText, TextToSpeech],
+        responder: Responder,
+        *,
+        language: str = "en",
+        manner: Manner | None = None,
+    ) -> None:
+        board = Scoreboard([RowName("dsp", 0)], 1)
+        self.dsp = DspLoop(plane(), [Bank(arena)], board.row("dsp", 0), TICK_MS)
+        self.bridge = Bridge(arena, lambda: None, asyncio.get_running_loop())
+        line = self.bridge.lease(Encoding.MULAW)
+        assert line is not None
+        wire = TwilioWire()
+        wire.receive('{"event":"start","start":{"streamSid":"MZ1","callSid":"CA1"}}')
+        self.carrier = Carrier(self._acknowledged)
+        self.player = Player(line, wire, "MZ1", self.carrier.send)
+        self.witness = Witness()
+        self.pipeline = Pipeline(
+            Speech(*speech),
+            responder,
+            self.player,
+            self.witness,
+            ReplyLanguage(language),
+            manner,
+        )
+        self.player.on_heard = self.pipeline.heard_all
+        self.speaking = QUIET
+        self.pcm = FRAME
+        #: Whether the worker's loop stands still.
+        self.stalled = False
+        self._ticks = 0
+        self._media = asyncio.create_task(self._run())
+        self.pipeline.start()
+
+    def _acknowledged(self, name: str) -> None:
+        self.player.acknowledged(name)
+
+    async def _run(self) -> None:
+        while True:
+            await clock.sleep_ms(TICK_MS)
+            self._ticks += 1
+            self.dsp.turn([0])
+            if self.stalled:
+                continue
+            if self._ticks % 2 == 0:
+                self.pipeline.hear(self.pcm, *self.speaking)
+            now_ns = clock.now_ns()
+            for _, payload in self.bridge.encoded():
+                self.player.play(payload, now_ns)
+            self.player.pump(now_ns)
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        return self.witness.told
+
+    def heard(self, role: str) -> list[str]:
+        """What the observer was told of this kind."""
+        return [text for kind, text in self.told if kind == role]
+
+    async def wait(self, ms: float) -> None:
+        await clock.sleep_ms(ms)
+
+    async def say(self, ms: int, *, pause_ms: int = 0) -> None:
+        """The caller speaks, then says nothing."""
+        self.speaking = VOICE
+        await self.wait(ms)
+        self.speaking = QUIET
+        await self.wait(pause_ms)
+
+    async def until(self, state: State, within_ms: int = 30_000) -> None:
+        for _ in range(within_ms // TICK_MS):
+            if self.pipeline.state is state:
+                return
+            assert not self._media.done(), self._media.exception()
+            await self.wait(TICK_MS)
+        pytest.fail(f"still {self.pipeline.state.name}, not {state.name}: {self.told}")
+
+    async def end(self) -> None:
+        self._media.cancel()
+        await asyncio.gather(self._media, return_exceptions=True)
+        self.player.close()
+        await self.pipeline.aclose()
+        self.carrier.close()
+        self.bridge.close()
+
+
+_PLANES: list[AudioPlane] = []
+
+
+def plane() -> AudioPlane:
+    """The steps, without voice detection; made once."""
+    if not _PLANES:
+        _PLANES.append(AudioPlane("off"))
+    return _PLANES[0]
+
+
+assert FRAME_MS == 2 * TICK_MS
