@@ -369,6 +369,7 @@ class Worker:
             self._parts.vitals.count_descriptors()
         self._beats += 1
         self._parts.mesh.beat(now_ns)
+        self._switchboard.look(now_ns)
         if not self._draining:
             self._admit(self._admission.beat(self._parts.vitals.pulse(lag_ns), now_ns))
 

@@ -75,7 +75,7 @@ def test_readyz_says_why_not(answer_to: Ask, board: Scoreboard) -> None:
         "ready": True,
         "degraded": False,
         "reasons": [],
-        "warnings": [],
+        "warnings": ["without credentials only this machine may call (twilio, telnyx and plain)"],
     }
     board.row("worker", 0).set(Field.PHASE, Phase.DRAINING)
     answer = answer_to("/readyz", insecure_open=True)
