@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Sequence
 from enum import Enum, auto
 
 import h11
@@ -28,8 +29,10 @@ from websockets.http11 import Request
 from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask
+from websockets.typing import Subprotocol
 
 from gateway.channel_events import (
+    REASONS,
     Binary,
     ChannelEvent,
     Closed,
@@ -37,6 +40,7 @@ from gateway.channel_events import (
     HttpResponse,
     Upgrade,
 )
+from gateway.flow import Patience
 from gateway.limits import (
     BODY_BYTES_MAX,
     FRAGMENTS_PER_MESSAGE_MAX,
@@ -45,20 +49,12 @@ from gateway.limits import (
     MESSAGE_BYTES_MAX,
 )
 
+#: What a plain client may ask for; other peers ask for nothing.
+PLAIN_SUBPROTOCOL = Subprotocol("plain")
+
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 _TLS_HANDSHAKE = b"\x16"
 _FAST_HEAD = b"\x81\xfe"  # FIN + text, masked + a 16-bit length
-_REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    413: "Content Too Large",
-    431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
-}
 
 
 class _State(Enum):
@@ -82,12 +78,14 @@ class Channel:
         "_held",
         "_http",
         "_kind",
+        "_messages",
         "_output",
         "_parts",
         "_request",
         "_state",
         "_upgrade",
         "is_socket",
+        "patience",
     )
 
     def __init__(self, *, fast: bool = True) -> None:
@@ -104,6 +102,9 @@ class Channel:
         self._kind = Opcode.TEXT
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._closed_said = False
+        self._messages = 0
+        #: What is left for frames that are not the usual ones.
+        self.patience = Patience()
         #: Whether the WebSocket handshake is complete and no close was sent or received.
         self.is_socket = False
         #: Whether, besides, no fragmented message is open: the fast path may be taken.
@@ -206,7 +207,9 @@ class Channel:
             self._fail(431)
             return []
         if _UPGRADE.search(self._held, 0, end + 2):
-            self._core = ServerProtocol(max_size=MESSAGE_BYTES_MAX)
+            self._core = ServerProtocol(
+                max_size=MESSAGE_BYTES_MAX, select_subprotocol=_select_subprotocol
+            )
             self._state = _State.SOCKET
             head, self._held = self._held[: end + 4], self._held[end + 4 :]
             self._core.receive_data(head)
@@ -295,6 +298,11 @@ class Channel:
         self._flush_core()
         self._end()
 
+    @property
+    def unfinished(self) -> int:
+        """The number of the fragmented message that is being received; 0 when there is none."""
+        return 0 if self._at_rest or not self.is_socket else self._messages
+
     def ping(self) -> None:
         """Ask for a sign of life."""
         if self.is_socket and self._core is not None:
@@ -319,7 +327,7 @@ class Channel:
                 self._end()
             return events
         at, size = 0, len(data)
-        while at < size:
+        while at < size and self._state is _State.SOCKET:
             if self._fast and self._at_rest:
                 at = self._fast_frames(data, at, events)
                 if at >= size or not self.is_socket:
@@ -352,6 +360,9 @@ class Channel:
     def _slow_frame(self, frame: bytes, events: list[ChannelEvent]) -> None:
         core = self._core
         assert core is not None
+        if not frame.startswith(_FAST_HEAD) and not self.patience.has(frame[0]):
+            self._fail_socket(CloseCode.POLICY_VIOLATION, "too many frames", events)
+            return
         core.receive_data(frame)
         events += self._core_events()
 
@@ -377,6 +388,7 @@ class Channel:
             return
         if frame.opcode is not Opcode.CONT:
             self._kind, self._parts, self._fragments = frame.opcode, [], 0
+            self._messages += 1
             self._decoder.reset()
         self._fragments += 1
         if self._fragments > FRAGMENTS_PER_MESSAGE_MAX:
@@ -425,7 +437,7 @@ class Channel:
     # Ends
 
     def _fail(self, status: int) -> None:
-        reason = _REASONS.get(status, "Error")
+        reason = REASONS.get(status, "Error")
         head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         self._output.append(head.encode())
         self._end()
@@ -453,6 +465,11 @@ def text_frame(payload: bytes) -> bytes:
     return (_FRAME_HEADS[size] if size < 1024 else _frame_head(size)) + payload
 
 
+def _select_subprotocol(core: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Ours, if it is offered: a browser hangs up when none of those it offers is taken."""
+    return PLAIN_SUBPROTOCOL if PLAIN_SUBPROTOCOL in offered else None
+
+
 def _frame_length(data: bytes, at: int) -> int | None:
     """Bytes of the frame that begins at ``at``, head included; None when its head is incomplete."""
     left = len(data) - at
@@ -477,4 +494,4 @@ def _header_list(response: HttpResponse) -> list[tuple[str, str]]:
 
 
 def _reason(response: HttpResponse) -> bytes:
-    return _REASONS.get(response.status, "").encode()
+    return REASONS.get(response.status, "").encode()

@@ -50,3 +50,17 @@ class Closed:
 
 #: A plain ``str`` is a text message: the hot path makes no object for it.
 ChannelEvent = str | Binary | HttpRequest | Upgrade | Closed
+
+#: What stands beside a status (RFC 9110).
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}

@@ -28,6 +28,7 @@ from typing_extensions import override
 from gateway import clock
 from gateway.admission import REASONS
 from gateway.channel_events import HttpRequest, HttpResponse, Upgrade
+from gateway.gate import no_room
 from gateway.limits import (
     ACCEPT_PAUSE_MS,
     ACCEPTS_PER_WAKE_MAX,
@@ -36,7 +37,6 @@ from gateway.limits import (
 )
 from gateway.listener import Connection, Handler
 from gateway.ops.log import RateLimited, get_logger
-from gateway.switchboard import no_room
 from supervisor.handover import CONNECTION, REFUSAL, hand_over, receive
 from supervisor.placement import UNPLACEABLE_AFTER_MS, candidates, choose
 from supervisor.scoreboard import Field, Row, Scoreboard
@@ -92,9 +92,9 @@ class Refusal:
         self._handler = handler
         self._row = row
 
-    def request(self, request: HttpRequest) -> HttpResponse:
+    def request(self, connection: Connection, request: HttpRequest) -> HttpResponse:
         """Answer as ever: a load balancer is to learn that we are full."""
-        return self._handler.request(request)
+        return self._handler.request(connection, request)
 
     def admit(self, connection: Connection, upgrade: Upgrade) -> HttpResponse | None:
         """Refuse; a peer that may not come in at all is told so."""

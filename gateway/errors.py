@@ -33,6 +33,7 @@ WireFault = Literal[
     "odd-payload",
     "bad-digit",
     "bad-mark",
+    "no-credentials",
 ]
 
 

@@ -1,14 +1,15 @@
 """The shell around a :class:`~gateway.channel.Channel`: sockets, timers, bounds; no decisions.
 
 One :class:`Connection` a peer, an ``asyncio.Protocol``: no task and no queue per message. What a
-peer that never reads can make us hold is bounded by the transport's write buffer; beyond the bound
-it is cut off.
+peer that does not read can make us hold is bounded: with its write buffer full it is sent no
+messages, and is sent away when that lasts; what the protocol itself answers (pongs) cuts it off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -23,19 +24,29 @@ from gateway.channel_events import (
     HttpResponse,
     Upgrade,
 )
+from gateway.credentials import Verdict
 from gateway.limits import (
     CLOSE_TIMEOUT_MS,
+    EXPEL_TIMEOUT_MS,
+    GULP_BYTES,
+    GULP_PAUSE_MS,
     HEAD_TIMEOUT_MS,
     IDLE_PING_MS,
+    RECEIVE_BUFFER_BYTES,
     SEND_BUFFER_BYTES,
+    SLOW_CONSUMER_MS,
     WRITE_BUFFER_BYTES_MAX,
 )
+
+#: ``tcpi_bytes_received`` of Linux's ``struct tcp_info`` (linux/tcp.h).
+_BYTES_RECEIVED = 128
+_TCP_INFO_BYTES = _BYTES_RECEIVED + 8
 
 
 class Handler(Protocol):
     """What a listener's owner does with requests and messages. Called on the loop: be quick."""
 
-    def request(self, request: HttpRequest) -> HttpResponse:
+    def request(self, connection: Connection, request: HttpRequest) -> HttpResponse:
         """Answer a plain HTTP request."""
         ...
 
@@ -61,11 +72,16 @@ class Connection(asyncio.Protocol):
         "_heard_something",
         "_loop",
         "_open",
+        "_outlet",
+        "_reads",
         "_receive",
+        "_received",
+        "_slow_timer",
         "_timer",
         "_transport",
         "peer_host",
         "target",
+        "verdict",
     )
 
     def __init__(self, handler: Handler) -> None:
@@ -74,10 +90,18 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        #: The transport while the peer reads what it is sent.
+        self._outlet: asyncio.Transport | None = None
+        self._slow_timer: asyncio.TimerHandle | None = None
         self._open = False
         self._heard_something = False
+        self._received = 0
+        #: Whether the owner wants to hear more.
+        self._reads = True
         self._receive: Callable[[str | bytes], None] = _ignore
         self.peer_host = ""
+        #: What its handler found when it let the peer in.
+        self.verdict: Verdict | None = None
         #: Path (and query) of the WebSocket's handshake.
         self.target = ""
 
@@ -87,7 +111,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock on the head of the first request."""
         # uvloop's transports are not subclasses of asyncio's, so no isinstance.
-        self._transport = tcp = cast("asyncio.Transport", transport)
+        self._transport = self._outlet = tcp = cast("asyncio.Transport", transport)
         name = transport.get_extra_info("peername")
         self.peer_host = name[0] if name else ""
         tcp.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
@@ -103,6 +127,8 @@ class Connection(asyncio.Protocol):
             receive = self._receive
             receive(text)
             return
+        if len(data) > GULP_BYTES:
+            self._pause()
         todo = self._channel.receive(data)
         for event in todo:
             if type(event) is str:
@@ -110,7 +136,7 @@ class Connection(asyncio.Protocol):
             elif isinstance(event, Binary):
                 self._receive(event.payload)
             elif isinstance(event, HttpRequest):
-                todo += self._channel.respond(self._handler.request(event))
+                todo += self._channel.respond(self._handler.request(self, event))
                 self._set_timer(HEAD_TIMEOUT_MS, self._head_is_late)
             elif isinstance(event, Upgrade):
                 todo += self._upgrade(event)
@@ -132,7 +158,8 @@ class Connection(asyncio.Protocol):
         """The connection is gone, whatever the reason."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._transport = None
+        self.resume_writing()
+        self._timer = self._transport = self._outlet = None
         self._say_closed()
         # A call leaves no cycle behind: hundreds of them would wait for the collector.
         self._receive = _ignore
@@ -140,8 +167,18 @@ class Connection(asyncio.Protocol):
 
     @override
     def pause_writing(self) -> None:
-        """The peer reads nothing: every byte more would only be held."""
-        self.abort()
+        """The peer does not read: every message more would only be held."""
+        self._outlet = None
+        delay_s = SLOW_CONSUMER_MS / 1000
+        self._slow_timer = self._loop.call_later(delay_s, self.expel, 1011, "slow consumer")
+
+    @override
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._outlet = self._transport
+        if self._slow_timer is not None:
+            self._slow_timer.cancel()
+            self._slow_timer = None
 
     # The owner's side
 
@@ -151,10 +188,10 @@ class Connection(asyncio.Protocol):
         return self._open and self._channel.is_socket
 
     def send(self, payload: bytes) -> None:
-        """Send one text message (UTF-8); dropped when the WebSocket is closing."""
-        transport = self._transport
-        if transport is not None and self._channel.is_socket:
-            transport.write(text_frame(payload))
+        """Send one text message (UTF-8); dropped when the peer does not read, or is leaving."""
+        outlet = self._outlet
+        if outlet is not None and self._channel.is_socket:
+            outlet.write(text_frame(payload))
 
     def close(self, code: int, reason: str = "") -> None:
         """Close with a WebSocket code; the connection is cut if the peer does not answer."""
@@ -164,12 +201,53 @@ class Connection(asyncio.Protocol):
         self._flush()
         self._set_timer(CLOSE_TIMEOUT_MS, self.abort)
 
+    def expel(self, code: int, reason: str) -> None:
+        """Close with a WebSocket code and read no more: this peer has sent enough."""
+        self.close(code, reason)
+        self.read(on=False)
+        self._set_timer(EXPEL_TIMEOUT_MS, self.abort)
+
+    def read(self, *, on: bool) -> None:
+        """Read what the peer sends, or leave it to its own buffers."""
+        self._reads = on
+        self._flow(on=on)
+
+    def look(self) -> tuple[int, int]:
+        """Once a second: bytes received since the last look, the number of an unfinished message.
+
+        The kernel has counted the bytes, so nobody has to do it for every message.
+        """
+        self._channel.patience.grow()
+        received = 0
+        if self._transport is not None:
+            received = _bytes_received(self._transport.get_extra_info("socket"))
+        new, self._received = received - self._received, received
+        return max(0, new), self._channel.unfinished
+
     def abort(self) -> None:
         """Cut the connection."""
         if self._transport is not None:
             self._transport.abort()
 
     # Inside
+
+    def _pause(self) -> None:
+        """Let others come first."""
+        self._flow(on=False)
+        self._loop.call_later(GULP_PAUSE_MS / 1000, self._go_on)
+
+    def _flow(self, *, on: bool) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.is_reading() == on:
+            return
+        if on:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+    def _go_on(self) -> None:
+        if self._reads:
+            self._flow(on=True)
 
     def _upgrade(self, upgrade: Upgrade) -> list[ChannelEvent]:
         self.target = upgrade.target
@@ -192,6 +270,8 @@ class Connection(asyncio.Protocol):
         output = self._channel.take_output()
         if output:
             transport.writelines(output)
+            if transport.get_write_buffer_size() > 2 * WRITE_BUFFER_BYTES_MAX:
+                transport.abort()  # it asks for answers and does not read them
         if self._channel.is_over:
             transport.close()
             self._set_timer(CLOSE_TIMEOUT_MS, self.abort)
@@ -226,10 +306,22 @@ def _ignore(message: str | bytes) -> None:
     """Nobody is there yet."""
 
 
+def _bytes_received(sock: socket.socket | None) -> int:
+    """What a TCP peer has sent so far; 0 where nobody knows."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return 0
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:  # it has just gone
+        return 0
+    return int.from_bytes(info[_BYTES_RECEIVED:_TCP_INFO_BYTES], sys.byteorder)
+
+
 def _tune(sock: socket.socket | None) -> None:
-    """Send frames at once, and notice a peer that does not take them."""
+    """Send frames at once, notice a peer that does not take them, take little of each at a time."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CLOSE_TIMEOUT_MS)

@@ -1,4 +1,4 @@
-"""Connects carriers to conversations: who may come in, which wire they speak, which call is whose.
+"""Connects carriers to conversations: which wire they speak, which call is whose.
 
 The listener's handler. A :class:`Peer` is one WebSocket: its wire is found by the first message,
 its calls (one for a carrier, several for the plain protocol) are sessions in the registry. What a
@@ -12,26 +12,27 @@ carrier sends in the meantime (a millisecond, mostly) waits in the peer, and is 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import orjson
-
 from gateway import clock, live_view
 from gateway.bridge import Bridge
-from gateway.channel_events import (
-    HttpRequest,
-    HttpResponse,
-    Upgrade,
-)
+from gateway.credentials import Verdict
 from gateway.departures import Carrier, Departures, Leg
 from gateway.errors import CapacityError, RemoteWireError
+from gateway.flow import Flow, Order, Seen
+from gateway.gate import Gate
 from gateway.ledger import Channels, Ledger
-from gateway.limits import BAD_MESSAGES_MAX, EARLY_EVENTS_MAX, RETRY_AFTER_S, START_TIMEOUT_MS
+from gateway.limits import (
+    BAD_MESSAGES_LOOKS,
+    BAD_MESSAGES_MAX,
+    EARLY_EVENTS_MAX,
+    LOOK_TURNS,
+    START_TIMEOUT_MS,
+)
 from gateway.listener import Connection
 from gateway.mesh import Mesh
-from gateway.ops.health import readiness
 from gateway.ops.log import RateLimited, get_logger
 from gateway.ops.records import RecordsSender
 from gateway.player import Player
@@ -55,6 +56,9 @@ from supervisor.scoreboard import Field, Row, Scoreboard
 NORMAL, GOING_AWAY, INVALID, POLICY, TRY_LATER = 1000, 1001, 1007, 1008, 1013
 GOING_DOWN = "the gateway is going down"
 
+_turns = itertools.count()
+_WHY = {Order.FLOOD: "too much at once", Order.STUCK: "a message was never completed"}
+
 log = get_logger(__name__)
 
 
@@ -63,18 +67,22 @@ class Peer:
 
     __slots__ = (
         "_counted",
+        "_flow",
         "_switchboard",
         "bad_messages",
         "connection",
         "sessions",
         "start_timer",
         "starting",
+        "turn",
+        "verdict",
         "wire",
         "wire_name",
     )
 
-    def __init__(self, connection: Connection, switchboard: Switchboard) -> None:
+    def __init__(self, connection: Connection, verdict: Verdict, switchboard: Switchboard) -> None:
         self.connection = connection
+        self.verdict = verdict
         self._switchboard = switchboard
         self.wire: Wire | None = None
         self.wire_name: WireName | None = wire_of_path(connection.target)
@@ -86,6 +94,9 @@ class Peer:
         self.bad_messages = 0
         self.start_timer: asyncio.TimerHandle | None = None
         self._counted = (0, 0, 0)
+        self._flow = Flow(clock.now_ns())
+        #: In which of LOOK_TURNS beats it is looked at: a second's looks are not all at once.
+        self.turn = next(_turns) % LOOK_TURNS
 
     def receive(self, message: str | bytes) -> None:
         """Read a message and do what its events say."""
@@ -115,10 +126,25 @@ class Peer:
             waiting.append(event)
 
     def _detect(self, message: str) -> Wire | None:
-        self.wire_name = detect(message)
-        if self.wire_name is not None:
-            self.wire = WIRES[self.wire_name](self._switchboard.dialects)
+        name = detect(message)
+        if name is not None and name not in self.verdict.wires:
+            raise RemoteWireError("this wire wants credentials", kind="no-credentials")
+        self.wire_name = name
+        if name is not None:
+            self.wire = WIRES[name](self._switchboard.dialects)
         return self.wire
+
+    def look(self, now_ns: int) -> None:
+        """Once a second: stop reading, or read again, or send away who sends too much."""
+        nbytes, unfinished = self.connection.look()
+        frames = sum(session.frames_in for session in self.sessions.values())
+        order = self._flow.look(Seen(frames, nbytes, len(self.sessions), unfinished), now_ns)
+        if self._flow.looks % BAD_MESSAGES_LOOKS == 0:
+            self.bad_messages = 0
+        if order in _WHY:
+            self._switchboard.expel(self, POLICY, _WHY[order])
+        else:
+            self.connection.read(on=order is Order.READ)
 
     def count(self, row: Row) -> None:
         """Add what the wire counted since the last time."""
@@ -167,36 +193,21 @@ class Switchboard:
         self._starting: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._leaving = False
+        self._turn = 0
         self.registry = SessionRegistry()
         self.draining = False
-        #: What an operator should know although calls are taken; shown by /readyz.
-        self.warnings: list[str] = []
+        self._gate = Gate(parts.settings, parts.board, parts.row, self._has_room, parts.mesh.mint)
+        #: The listener's questions that are answered at the gate.
+        self.request, self.admit = self._gate.request, self._gate.admit
+        self.warnings = self._gate.warnings
 
     # The listener's handler
 
-    def request(self, request: HttpRequest) -> HttpResponse:
-        """Health, for load balancers; nothing else is served on the public port."""
-        if request.target not in ("/healthz", "/readyz"):
-            return HttpResponse(404, b"not found\n")
-        if request.method not in ("GET", "HEAD"):
-            return HttpResponse(405, b"use GET\n", headers={"Allow": "GET, HEAD"})
-        if request.target == "/healthz":
-            # By its name, a supervisor knows orphans of its own kind on its port from a stranger.
-            return HttpResponse(200, b"ok\n", headers={"Server": "voice-gateway"})
-        state = readiness(self._board, self._settings, clock.now_ns(), self.warnings)
-        return HttpResponse(200 if state.ready else 503, orjson.dumps(state), "application/json")
-
-    def admit(self, connection: Connection, upgrade: Upgrade) -> HttpResponse | None:
-        """Loopback only unless INSECURE_OPEN; no foreign web pages; nobody when full."""
-        refusal = self._refusal(connection, upgrade)
-        if refusal is not None:
-            self._row.count("calls_refused")
-            self._warn("connection refused", status=refusal.status, peer=connection.peer_host)
-        return refusal
-
     def opened(self, connection: Connection) -> Callable[[str | bytes], None]:
         """A new peer; it must start a call soon."""
-        peer = self._peers[connection] = Peer(connection, self)
+        assert connection.verdict is not None
+        peer = self._peers[connection] = Peer(connection, connection.verdict, self)
+        self._gate.entered(connection)
         loop = asyncio.get_running_loop()
         peer.start_timer = loop.call_later(START_TIMEOUT_MS / 1000, self._start_is_late, peer)
         self._row.count("connections")
@@ -208,6 +219,7 @@ class Switchboard:
         peer = self._peers.pop(connection, None)
         if peer is None:
             return
+        self._gate.left(connection)
         peer.count(self._row)
         if peer.start_timer is not None:
             peer.start_timer.cancel()
@@ -242,12 +254,21 @@ class Switchboard:
         self._row.count("messages_invalid")
         peer.bad_messages += 1
         self._warn("bad message", kind=error.kind, reason=str(error), stream=error.stream_id)
-        if peer.bad_messages >= BAD_MESSAGES_MAX:
-            peer.connection.close(INVALID, "too many bad messages")
+        if error.kind == "no-credentials":
+            self.expel(peer, POLICY, str(error))
+        elif peer.bad_messages >= BAD_MESSAGES_MAX:
+            self.expel(peer, INVALID, "too many bad messages")
         elif peer.wire is not None:
             answer = peer.wire.error(error.stream_id, str(error))
             if answer is not None:
                 peer.connection.send(answer)
+
+    def expel(self, peer: Peer, code: int, reason: str) -> None:
+        """Send a peer away, once."""
+        if peer.connection.is_open:
+            self._row.count("peers_expelled")
+            self._warn("peer expelled", reason=reason, peer=peer.connection.peer_host)
+            peer.connection.expel(code, reason)
 
     # The worker's side
 
@@ -286,12 +307,15 @@ class Switchboard:
         log.error("call crashed", stream=session.stream_id, exc_info=error)
         self._end(session.stream_id, "error")
 
+    def look(self, now_ns: int) -> None:
+        """Look after the manners of some of the peers: of each once in LOOK_TURNS beats."""
+        self._turn = (self._turn + 1) % LOOK_TURNS
+        for peer in [peer for peer in self._peers.values() if peer.turn == self._turn]:
+            peer.look(now_ns)
+
     def report(self) -> None:
         """Bring the board up to date."""
-        sessions = self.registry.list()
-        for session in sessions:
-            session.report()
-        live_view.tell(sessions, self._bridge.meter, self._row, self._records)
+        live_view.report(self.registry.list(), self._bridge.meter, self._row, self._records)
         for peer in self._peers.values():
             peer.count(self._row)
         self._row.count("rings_damaged", self._bridge.check())
@@ -323,17 +347,8 @@ class Switchboard:
 
     # Inside
 
-    def _refusal(self, connection: Connection, upgrade: Upgrade) -> HttpResponse | None:
-        settings = self._settings
-        if not settings.insecure_open and not _is_loopback(connection.peer_host):
-            return HttpResponse(403, b"no credentials are configured: loopback peers only\n")
-        origin = upgrade.headers.get("origin")
-        if origin is not None and origin not in settings.allowed_origins:
-            return HttpResponse(403, b"this origin is not allowed\n")
-        if self.draining or not self._bridge.slots_free:
-            self._row.count("refusals/draining" if self.draining else "refusals/full")
-            return no_room()
-        return None
+    def _has_room(self) -> bool:
+        return not self.draining and self._bridge.slots_free > 0
 
     def _start(self, peer: Peer, started: StreamStarted) -> None:
         if peer.start_timer is not None:
@@ -344,8 +359,13 @@ class Switchboard:
         task.add_done_callback(lambda done: self._started(done, peer))
 
     async def _start_if_new(self, peer: Peer, started: StreamStarted) -> None:
-        """Begin a call unless an id of it is live on any worker."""
+        """Begin a call unless an id of it is live on any worker, or its address was another's."""
         ids = _claims_of(started.stream_id, started.call_id)
+        token = peer.verdict.token
+        if token and await self._mesh.redeem(token) != started.call_id:
+            del peer.starting[started.stream_id]
+            self.expel(peer, POLICY, "call identity")
+            return
         if not await self._mesh.take_all(ids):
             del peer.starting[started.stream_id]
             self._row.count("refusals/already_live")
@@ -465,8 +485,7 @@ class Switchboard:
 
     def _start_is_late(self, peer: Peer) -> None:
         if not peer.sessions and not peer.starting:
-            self._warn("no call was started", peer=peer.connection.peer_host)
-            peer.connection.close(POLICY, "no start")
+            self.expel(peer, POLICY, "no start")
 
     def _warn(self, event: str, **fields: object) -> None:
         suppressed = self._warnings.allow(event, clock.now_ns())
@@ -474,19 +493,6 @@ class Switchboard:
             log.bind(**fields).warning(event, suppressed=suppressed)
 
 
-def no_room() -> HttpResponse:
-    """The answer of a full gateway to a peer that asks for a WebSocket."""
-    retry = {"Retry-After": str(RETRY_AFTER_S)}
-    return HttpResponse(503, b"the gateway is full\n", headers=retry)
-
-
 def _claims_of(stream_id: str, call_id: str) -> tuple[str, str]:
     """What is live while a call is, by kind: a stream may be called like another's call."""
     return f"stream:{stream_id}", f"call:{call_id}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False

@@ -15,7 +15,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +25,7 @@ from typing_extensions import override
 from audio.arena import ArenaError
 from audio.layout import Layout
 from gateway.errors import ConfigurationError
+from gateway.ops.health import who_may_call
 from gateway.responders.profiles import load_profiles
 from gateway.settings import Settings, load_settings
 from supervisor.composition import (
@@ -179,8 +180,8 @@ def _run(settings: Settings, read: Callable[[], Settings]) -> int:
         raise_limit(descriptors_needed(settings))
         resources = open_resources(settings, held)
         _say(f"Voice gateway: {_summary(settings)}.")
-        for sentence in _warnings(settings):
-            _say(sentence)
+        for sentence in who_may_call(settings):
+            _say(f"{sentence[0].upper()}{sentence[1:]}.")
         plan = Plan(
             specs=tuple(other_specs(settings, resources)),
             crew=crew_of(settings, resources),
@@ -211,13 +212,6 @@ def _summary(settings: Settings) -> str:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-def _warnings(settings: Settings) -> Iterator[str]:
-    if settings.insecure_open:
-        yield "INSECURE_OPEN=true: anybody who reaches the public port may call."
-    else:
-        yield "Peers are not authenticated: only those on this machine (a proxy, say) get in."
 
 
 def _where_to_call(settings: Settings) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,6 +75,18 @@ def readiness(
     )
 
 
+def who_may_call(settings: Settings) -> Iterator[str]:
+    """What wires without credentials do, in a sentence for the operator."""
+    if not settings.bare_wires:
+        return
+    *first, last = settings.bare_wires
+    wires = f"{', '.join(first)} and {last}" if first else last
+    if settings.insecure_open:
+        yield f"INSECURE_OPEN is set: anybody may call without credentials ({wires})"
+    else:
+        yield f"without credentials only this machine may call ({wires})"
+
+
 def _worker_reasons(board: Scoreboard, now_ns: int) -> list[str]:
     ready = [row for row in board.rows("worker") if child_state(row, now_ns) == "ready"]
     if not ready:
@@ -108,9 +120,7 @@ def _absence(board: Scoreboard, kind: str, now_ns: int, reason: str) -> list[str
 
 
 def _warnings(board: Scoreboard, settings: Settings, now_ns: int) -> list[str]:
-    warnings = []
-    if settings.insecure_open:
-        warnings.append("INSECURE_OPEN is set: peers without credentials are let in")
+    warnings = list(who_may_call(settings))
     for row in board.rows():
         state = child_state(row, now_ns)
         if state in {"hung", "exited", "parked"}:

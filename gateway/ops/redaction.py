@@ -105,9 +105,10 @@ class Redactor:
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
-    """The values of all secret settings."""
+    """The values of all secret settings, and each one of a list of them."""
     values = (getattr(settings, name) for name in type(settings).model_fields)
-    return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
+    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    return (*secrets, *settings.twilio_secrets)
 
 
 def last_digits(number: str) -> str:

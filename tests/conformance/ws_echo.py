@@ -40,7 +40,7 @@ class Echo:
         """A new peer's connection."""
         return EchoConnection(self)
 
-    def request(self, request: HttpRequest) -> HttpResponse:
+    def request(self, connection: Connection, request: HttpRequest) -> HttpResponse:
         """Answer a plain request: there is nothing but the echo."""
         return HttpResponse(404, b"connect with a WebSocket\n")
 

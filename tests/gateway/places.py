@@ -50,7 +50,7 @@ class Greeter:
     def __init__(self, place: int) -> None:
         self.place = place
 
-    def request(self, request: HttpRequest) -> HttpResponse:
+    def request(self, connection: Connection, request: HttpRequest) -> HttpResponse:
         return HttpResponse(200, b"%d" % self.place)
 
     def admit(self, connection: Connection, upgrade: Upgrade) -> HttpResponse | None:

@@ -7,9 +7,11 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 
+from gateway import listener
 from gateway.channel_events import HttpRequest, HttpResponse, Upgrade
 from gateway.limits import WRITE_BUFFER_BYTES_MAX
 from gateway.listener import Connection
@@ -21,7 +23,7 @@ class Parrot:
     def __init__(self) -> None:
         self.ended = asyncio.Event()
 
-    def request(self, request: HttpRequest) -> HttpResponse:
+    def request(self, connection: Connection, request: HttpRequest) -> HttpResponse:
         return HttpResponse(200, b"ok")
 
     def admit(self, connection: Connection, upgrade: Upgrade) -> HttpResponse | None:
@@ -70,7 +72,11 @@ def test_a_connection_that_ended_is_freed_without_the_collector() -> None:
         gc.enable()
 
 
-def test_a_peer_that_reads_nothing_is_cut_off() -> None:
+def test_a_peer_that_reads_nothing_is_told_nothing_more_and_sent_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "SLOW_CONSUMER_MS", 300)
+
     async def scene() -> None:
         parrot = Parrot()
         async with talking(parrot) as client:
@@ -81,7 +87,48 @@ def test_a_peer_that_reads_nothing_is_cut_off() -> None:
             for _ in range(1000):
                 connection.send(b"x" * 30_000)
                 await asyncio.sleep(0)
+            transport = connection._transport
+            assert transport is not None
+            assert transport.get_write_buffer_size() <= 2 * WRITE_BUFFER_BYTES_MAX
             await parrot.ended.wait()
             client.transport.abort()
+
+    uvloop.run(scene())
+
+
+def test_a_peer_that_was_slow_hears_again() -> None:
+    async def scene() -> None:
+        parrot = Parrot()
+        async with talking(parrot) as client:
+            await client.send("hello")
+            await client.recv()
+            client.transport.pause_reading()
+            (connection,) = living()
+            while connection._outlet is not None:
+                connection.send(b"x" * 30_000)
+                await asyncio.sleep(0)
+            client.transport.resume_reading()
+            while connection._outlet is None:
+                await client.recv()
+            await client.send("still there?")
+            while await client.recv() != "still there?":
+                pass
+            assert connection.is_open
+
+    uvloop.run(scene())
+
+
+def test_bytes_are_counted_by_the_kernel() -> None:
+    async def scene() -> None:
+        parrot = Parrot()
+        async with talking(parrot) as client:
+            (connection,) = living()
+            handshake, unfinished = connection.look()
+            assert handshake > 100
+            assert unfinished == 0
+            await client.send("x" * 1000)
+            await client.recv()
+            assert connection.look() == (1008, 0)
+            assert connection.look() == (0, 0)
 
     uvloop.run(scene())

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.door_settings import parse_networks
 from gateway.errors import ConfigurationError
 from gateway.settings import CPUS_MAX, Settings, load_settings, parse_cpus
 
@@ -98,3 +99,48 @@ def test_default_number_of_dsp_processes_fits(workers: int) -> None:
 def test_values_out_of_range_are_named(name: str, value: int) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name.upper()}={value}: "):
         load_settings(None, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("public_url", "wss://gw.example", "must begin with http"),
+        ("public_url", "https://", "name a host"),
+        ("public_url", "https://gw.example/?a", "no query"),
+        ("public_url", "https://me:pw@gw.example", "no user"),
+        ("public_url", "https://Gw.example", "lower case"),
+        ("after_call_url", "/after", "must begin with http"),
+        ("plain_token", "short", "16 to 256"),
+        ("telnyx_stream_token", "with a space in it.", "16 to 256"),
+        ("trusted_proxies", "10.0.0.1/8", "host bits"),
+        ("trusted_proxies", "proxy.example", "IPv4 or IPv6"),
+        ("overflow_number", "030 12345", "such as"),
+        ("overflow_twiml", "pyproject.toml", "no XML"),
+    ],
+)
+def test_what_cannot_guard_the_door_is_one_sentence(name: str, value: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name.upper()}=.*{why}") as refused:
+        load_settings(None, **{name: value})
+    assert "\n" not in str(refused.value)
+    assert value not in str(refused.value) or "token" not in name, "no secret is repeated"
+
+
+def test_overflow_twiml_is_a_response(tmp_path: Path) -> None:
+    file = tmp_path / "busy.xml"
+    file.write_text("<Say>hello</Say>")
+    with pytest.raises(ConfigurationError, match="must be a <Response>"):
+        load_settings(None, overflow_twiml=file)
+
+
+def test_twilios_secrets_need_the_address_that_is_signed() -> None:
+    with pytest.raises(ConfigurationError, match=r"^TWILIO_AUTH_TOKEN needs PUBLIC_URL"):
+        load_settings(None, twilio_auth_token="a, b")
+    made = load_settings(None, twilio_auth_token="a, b,", public_url="https://gw.example/x/")
+    assert made.twilio_secrets == ("a", "b")
+    assert made.public_url == "https://gw.example/x"
+    assert made.bare_wires == ("telnyx", "plain")
+
+
+def test_trusted_proxies_may_be_none() -> None:
+    assert parse_networks("none") == ()
+    assert [str(n) for n in parse_networks("10.0.0.0/8, ::1")] == ["10.0.0.0/8", "::1/128"]

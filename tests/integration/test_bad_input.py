@@ -69,7 +69,7 @@ async def echoed(socket_: ClientConnection, stream: str, frames: int) -> int:
 
     sender = asyncio.create_task(send())
     while received < frames:
-        message = json.loads(await asyncio.wait_for(socket_.recv(), 5))
+        message = json.loads(await asyncio.wait_for(socket_.recv(), 20))
         if message["event"] == "media":
             received += len(base64.b64decode(message["media"]["payload"])) // 160
     await sender

@@ -6,15 +6,21 @@ import pytest
 
 from audio.format import NS_PER_MS
 from gateway.admission import Admits
-from gateway.ops.health import HUNG_AFTER_NS, START_TIMEOUT_NS, child_state, readiness
+from gateway.ops.health import HUNG_AFTER_NS, START_TIMEOUT_NS, child_state, readiness, who_may_call
 from gateway.settings import load_settings
 from supervisor.placement import UNPLACEABLE_AFTER_MS
 from supervisor.scoreboard import Field, Phase, RowName, Scoreboard
 
 NOW_NS = 10**15
 NAMES = [RowName("worker", 0), RowName("worker", 1), RowName("dsp", 0), RowName("speech", 0)]
-LOCAL = load_settings(None, responder="message_taker")
-ECHO = load_settings(None, responder="echo")
+CREDENTIALS: dict[str, object] = {
+    "public_url": "https://gw.example",
+    "twilio_auth_token": "a-secret-of-twilio",
+    "telnyx_stream_token": "a-token-of-telnyx",
+    "plain_token": "a-token-of-plain",
+}
+LOCAL = load_settings(None, responder="message_taker", **CREDENTIALS)
+ECHO = load_settings(None, responder="echo", **CREDENTIALS)
 
 
 @pytest.fixture
@@ -139,6 +145,18 @@ def test_warnings(board: Scoreboard) -> None:
     found = readiness(board, load_settings(None, insecure_open=True), NOW_NS, ["the disk is full"])
     assert found.ready
     assert found.warnings == (
-        "INSECURE_OPEN is set: peers without credentials are let in",
+        "INSECURE_OPEN is set: anybody may call without credentials (twilio, telnyx and plain)",
         "the disk is full",
     )
+
+
+def test_wires_without_credentials_are_named() -> None:
+    only_twilio = {k: v for k, v in CREDENTIALS.items() if k in ("public_url", "twilio_auth_token")}
+    assert list(who_may_call(LOCAL)) == []
+    assert list(who_may_call(load_settings(None, **only_twilio))) == [
+        "without credentials only this machine may call (telnyx and plain)"
+    ]
+    plain = CREDENTIALS | {"plain_token": ""}
+    assert list(who_may_call(load_settings(None, **plain, insecure_open=True))) == [
+        "INSECURE_OPEN is set: anybody may call without credentials (plain)"
+    ]
