@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup espeak run dev test verify simulate lock clean
+.PHONY: setup espeak run dev test verify simulate trials lock clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,9 @@ verify: setup test
 
 simulate: setup ## whole calls on a virtual clock: SEEDS=1000 of them, or the one of SEED=
 	$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $(BIN)/python -m pytest tests/simulation --timeout 3600 $(ARGS)
+
+trials: setup ## turn-taking with real voices on a virtual clock: prints its figures
+	$(BIN)/python -m pytest -s -m slow tests/simulation --timeout 1200 $(ARGS)
 
 lock: ## after a change of dependencies; needs uv
 	uv pip compile pyproject.toml --extra local --extra dev --universal --generate-hashes \
