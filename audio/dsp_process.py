@@ -321,7 +321,8 @@ class DspLoop:
 
 def _groups(ready: Ready, kinds: Ints) -> Iterator[tuple[int, Ready]]:
     """Rows of one kind at a time (nearly always there is only one), at most BATCH_ROWS_MAX."""
-    for kind in np.unique(kinds):
-        rows = ready.pick(kinds == kind)
+    alike = len(kinds) > 0 and kinds.min() == kinds.max()
+    for kind in kinds[:1] if alike else np.unique(kinds):
+        rows = ready if alike else ready.pick(kinds == kind)
         for start in range(0, len(rows), BATCH_ROWS_MAX):
             yield int(kind), rows.pick(slice(start, start + BATCH_ROWS_MAX))

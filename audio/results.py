@@ -104,8 +104,8 @@ class Results:
                 self.damaged[wrong] += 1
                 tail[wrong] = done[wrong]
                 continue
-            if behind.max() >= USABLE_CELLS and not self._bell.rung:
-                self._bell.ring()
+            if behind.max() >= USABLE_CELLS:
+                self._bell.ring()  # rung or not: the other side waits for this room
             cells = at & _MASK
             mine = self._check(slots, cells, at)
             yield (slots, cells) if mine.all() else (slots[mine], cells[mine])

@@ -9,6 +9,7 @@ earlier lease that are still in flight come out with an old tag and are thrown a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from audio.arena import Arena
 from audio.format import WIRE_FORMATS, Encoding
@@ -19,26 +20,44 @@ from audio.ring import RingWriter
 _EPOCH_BITS = 24
 
 
+class Soon(Protocol):
+    """What a bell needs of an event loop."""
+
+    def call_soon(self, callback: Callable[[], None], /) -> object:
+        """Call at the end of this iteration."""
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
+        """Call after ``delay`` seconds."""
+        ...
+
+
 class Bell:
-    """Wakes the DSP process once at the end of a loop iteration, however often it is rung."""
+    """Wakes the DSP process at the end of a loop iteration, however often it is rung.
 
-    __slots__ = ("_call_soon", "_wake", "rung")
+    It stays ``rung`` for ``rest_ms`` more: a DSP process that was woken and found work looks again
+    after half a tick, so what is pushed before that needs no system call of its own.
+    """
 
-    def __init__(
-        self, wake: Callable[[], None], call_soon: Callable[[Callable[[], None]], object]
-    ) -> None:
+    __slots__ = ("_loop", "_rest_s", "_wake", "rung")
+
+    def __init__(self, wake: Callable[[], None], loop: Soon, rest_ms: float) -> None:
         self._wake = wake
-        self._call_soon = call_soon
+        self._loop = loop
+        self._rest_s = rest_ms / 1000
         self.rung = False
 
     def ring(self) -> None:
-        """Wake soon; only when it is not ``rung`` yet."""
+        """Wake soon; for a push only when it is not ``rung`` yet."""
         self.rung = True
-        self._call_soon(self._go)
+        self._loop.call_soon(self._go)
 
     def _go(self) -> None:
-        self.rung = False
         self._wake()
+        self._loop.call_later(self._rest_s, self._rested)
+
+    def _rested(self) -> None:
+        self.rung = False
 
 
 class Line:
@@ -164,10 +183,11 @@ class Bridge:
         self,
         arena: Arena,
         wake: Callable[[], None],
-        call_soon: Callable[[Callable[[], None]], object],
+        loop: Soon,
+        bell_rest_ms: float = 0,
     ) -> None:
         self._arena = arena
-        self._bell = Bell(wake, call_soon)
+        self._bell = Bell(wake, loop, bell_rest_ms)
         self._lines: dict[int, Line] = {}
         self._free = list(range(arena.layout.slots - 1, -1, -1))
         self._leased: set[int] = set()

@@ -142,9 +142,9 @@ class Channel:
 
         Otherwise None, and nothing has happened: it is for ``receive``.
         """
-        if not self._at_rest or self._held or not data.startswith(_FAST_HEAD):
+        if not self._at_rest or self._held or data[:2] != _FAST_HEAD:
             return None
-        if len(data) != 8 + int.from_bytes(data[2:4], "big"):
+        if len(data) < 8 or len(data) != 8 + (data[2] << 8 | data[3]):
             return None
         try:
             return str(apply_mask(data[8:], data[4:8]), "utf-8")
@@ -432,14 +432,22 @@ class Channel:
         self._held = b""
 
 
+def _frame_head(size: int) -> bytes:
+    if size < 126:
+        return bytes((0x81, size))
+    if size < 65536:
+        return b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"\x81\x7f" + size.to_bytes(8, "big")
+
+
+#: Heads of the sizes that nearly all messages have, made once.
+_FRAME_HEADS = tuple(map(_frame_head, range(1024)))
+
+
 def text_frame(payload: bytes) -> bytes:
     """A text message as a server sends it: one frame, unmasked (RFC 6455 5.2)."""
     size = len(payload)
-    if size < 126:
-        return bytes((0x81, size)) + payload
-    if size < 65536:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
-    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+    return (_FRAME_HEADS[size] if size < 1024 else _frame_head(size)) + payload
 
 
 def _frame_length(data: bytes, at: int) -> int | None:

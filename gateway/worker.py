@@ -100,7 +100,9 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
             os.eventfd_write(dsp_wake_fds[dsp], 1)
 
     async def serve() -> None:
-        bridge = Bridge(arena, wake_dsp, asyncio.get_running_loop().call_soon)
+        # Less than the half tick after which a DSP process that found work looks again.
+        rest_ms = 0.4 * settings.dsp_tick_ms
+        bridge = Bridge(arena, wake_dsp, asyncio.get_running_loop(), rest_ms)
         parts = _make_parts(settings, ways, kit, bridge, records)
         async with _learning_voices(settings, speech_url, parts):
             await Worker(parts, supervisor_pid).run(woken_fd)

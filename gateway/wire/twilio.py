@@ -50,6 +50,7 @@ from gateway.wire.events import (
     StreamStarted,
     StreamStopped,
 )
+from gateway.wire.sequel import Sequel
 
 _NEW, _LIVE, _ENDED = StreamState.NEW, StreamState.LIVE, StreamState.ENDED
 
@@ -80,6 +81,7 @@ _STREAM_ID_KEYS = ("streamSid", "stream_sid", "streamId", "stream_id")
 _STREAM_ID_KEY_SET = frozenset(_STREAM_ID_KEYS)
 _CALL_ID_KEYS = ("callSid", "call_sid", "callId", "call_id")
 _NONE = object()
+_NOT_LIVE = "the stream is not live on this connection"
 _INBOUND = ("inbound", None, "inbound_track")
 #: What CallerAudio(...) comes to, without a Python call between.
 _make_event = tuple.__new__
@@ -97,6 +99,7 @@ class TwilioWire:
         "_mark_head",
         "_media_head",
         "_next_timestamp_ms",
+        "_sequel",
         "_state",
         "_stream_id",
         "media_gap_ms",
@@ -113,21 +116,37 @@ class TwilioWire:
         #: The stream's id while it is live, else nothing that any message could hold.
         self._live_id: object = _NONE
         self._next_timestamp_ms = -1
+        self._sequel = Sequel()
         self._media_head = b""
         self._mark_head = b""
         self._clear_message = b""
 
     def receive(self, message: str | bytes) -> list[Event]:
         """Read one text message; raise ``RemoteWireError`` (and change nothing) if it is wrong."""
+        if type(message) is str:
+            sequel = self._sequel
+            timestamp_ms = sequel.next_timestamp_ms
+            payload = sequel.take(message)
+            if payload is not None:
+                self._next_timestamp_ms = sequel.next_timestamp_ms
+                return [_make_event(CallerAudio, (self._stream_id, payload, timestamp_ms))]
+        return self._parse(message)
+
+    def _parse(self, message: str | bytes) -> list[Event]:
         parsed = read_object(message)
         try:
-            return self._usual_media(parsed)
+            events = self._usual_media(parsed)
         except (KeyError, TypeError, ValueError):
             return self._receive_any(parsed)
+        for event in events:
+            if type(message) is str and isinstance(event, CallerAudio):
+                self._sequel.foretell(message, event.payload, event.timestamp_ms)
+        return events
 
     def media(self, stream_id: str, payload: bytes) -> bytes:
         """Make the message that plays ``payload`` (G.711, no header, any length)."""
-        self._check_live(stream_id)
+        if stream_id != self._live_id:  # as _check_live: this is called for every frame
+            raise LocalWireError(_NOT_LIVE)
         return self._media_head + b2a_base64(payload, newline=False) + b'"}}'
 
     def mark(self, stream_id: str, name: str) -> bytes:
@@ -167,6 +186,8 @@ class TwilioWire:
         events = self._take(event, stream_id, body)
         self._state = taken.state
         self._live_id = self._stream_id if taken.state is _LIVE else _NONE
+        if taken.state is not _LIVE:
+            self._sequel.forget()
         return events
 
     def _take(self, event: str, stream_id: str, body: JsonObject) -> list[Event]:
@@ -240,7 +261,7 @@ class TwilioWire:
 
     def _check_live(self, stream_id: str) -> None:
         if stream_id != self._live_id:
-            raise LocalWireError(f"stream {stream_id!r} is not live on this connection")
+            raise LocalWireError(_NOT_LIVE)
 
 
 def _first_text(body: JsonObject, keys: tuple[str, ...]) -> str:

@@ -21,11 +21,22 @@ from supervisor.scoreboard import RowName, Scoreboard
 SLOTS = 3
 
 
-def bridge_on(arena: Arena, rung: list[int]) -> Bridge:
-    def soon(call: Callable[[], None]) -> None:
-        call()
+class Loop:
+    """An event loop that a test turns by hand."""
 
-    return Bridge(arena, lambda: rung.append(1), soon)
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+        self.later: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        self.later.append(callback)
+
+
+def bridge_on(arena: Arena, rung: list[int]) -> Bridge:
+    return Bridge(arena, lambda: rung.append(1), Loop())
 
 
 class Leases(RuleBasedStateMachine):
@@ -102,18 +113,23 @@ TestLeases = Leases.TestCase
 TestLeases.settings = settings(max_examples=40, stateful_step_count=40)
 
 
-def test_the_bell_is_rung_once_an_iteration(make_arena: Callable[[int], Arena]) -> None:
+def test_the_bell_is_rung_once_an_iteration_and_then_rests(
+    make_arena: Callable[[int], Arena],
+) -> None:
     rung: list[int] = []
-    later: list[Callable[[], None]] = []
-    bridge = Bridge(make_arena(1), lambda: rung.append(1), later.append)
+    loop = Loop()
+    bridge = Bridge(make_arena(1), lambda: rung.append(1), loop, 4)
     line = bridge.lease(Encoding.MULAW)
     assert line is not None
     for _ in range(5):
         line.push_caller(bytes(160), 0)
-    assert (len(later), rung) == (1, [])
-    later.pop()()
+    assert (len(loop.soon), rung) == (1, [])
+    loop.soon.pop()()
     line.push_caller(bytes(160), 0)
-    assert (len(later), rung) == (1, [1])
+    assert (len(loop.soon), rung) == (0, [1])
+    loop.later.pop()()
+    line.push_caller(bytes(160), 0)
+    assert (len(loop.soon), rung) == (1, [1])
     bridge.close()
 
 

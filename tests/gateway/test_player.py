@@ -27,7 +27,7 @@ class Stage:
     def __init__(self, arena: Arena, *, acknowledges: bool = True) -> None:
         row = Scoreboard([RowName("dsp", 0)], 1).row("dsp", 0)
         self.dsp = DspLoop(AudioPlane("off"), [Bank(arena)], row, 10)
-        self.bridge = Bridge(arena, lambda: None, asyncio.get_running_loop().call_soon)
+        self.bridge = Bridge(arena, lambda: None, asyncio.get_running_loop())
         line = self.bridge.lease(Encoding.PCM16)
         assert line is not None
         wire = PlainWire()

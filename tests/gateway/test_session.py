@@ -55,7 +55,7 @@ class Ended:
 async def play(arena: Arena, chunks: list[bytes]) -> tuple[Session, Listening, Ended]:
     board = Scoreboard([RowName("worker", 0), RowName("dsp", 0)], 1)
     dsp = DspLoop(AudioPlane("off"), [Bank(arena)], board.row("dsp", 0), 10)
-    bridge = Bridge(arena, lambda: None, asyncio.get_running_loop().call_soon)
+    bridge = Bridge(arena, lambda: None, asyncio.get_running_loop())
     line = bridge.lease(Encoding.PCM16)
     assert line is not None
     started = StreamStarted("c", "c", Encoding.PCM16, "", {})

@@ -180,7 +180,7 @@ class Rings:
     def __init__(self, arena: Arena, vad: VadMode = "off") -> None:
         board = Scoreboard([RowName("dsp", 0)], 1)
         self._dsp = DspLoop(plane(vad), [Bank(arena)], board.row("dsp", 0), TICK_MS)
-        self._bridge = Bridge(arena, lambda: None, asyncio.get_running_loop().call_soon)
+        self._bridge = Bridge(arena, lambda: None, asyncio.get_running_loop())
         line = self._bridge.lease(Encoding.MULAW)
         assert line is not None
         self.line = line
