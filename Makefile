@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup espeak run dev test verify simulate trials lock clean
+SECONDS ?= 60
+
+.PHONY: setup espeak run dev test verify fuzz simulate trials lock clean
 
 setup: $(STAMP)
 
@@ -42,6 +44,9 @@ simulate: setup ## whole calls on a virtual clock: SEEDS=1000 of them, or the on
 
 trials: setup ## turn-taking with real voices on a virtual clock: prints its figures
 	$(BIN)/python -m pytest -s -m slow tests/simulation --timeout 1200 $(ARGS)
+
+fuzz: setup ## make fuzz SECONDS=60 [ARGS='--seed 1']: broken messages and requests, from a seed
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 lock: ## after a change of dependencies; needs uv
 	uv pip compile pyproject.toml --extra local --extra dev --universal --generate-hashes \

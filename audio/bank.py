@@ -146,7 +146,8 @@ class Bank:
         def word(which: SlotWord) -> Ints:
             return np.ndarray((slots,), np.int64, buffer, layout.word_at(which))
 
-        self.encoding = word(SlotWord.ENCODING)
+        self.caller_encoding = word(SlotWord.CALLER_ENCODING)
+        self.assistant_encoding = word(SlotWord.ASSISTANT_ENCODING)
         self.generation = word(SlotWord.GENERATION)
         self.decoders, self.encoders = Codecs(), Codecs()
         self._caller = tuple(

@@ -289,7 +289,7 @@ class DspLoop:
         if backlog > AGED_FRAMES and self.ticks.median_ns > FRAME_NS:
             self._row.count("frames_aged", bank.drop_aged(ready, AGED_FRAMES, KEPT_FRAMES))
             ready, _ = bank.caller_ready()
-        kinds = np.where(bank.caller_wire.whole(ready), bank.encoding[ready.slots], _BAD)
+        kinds = np.where(bank.caller_wire.whole(ready), bank.caller_encoding[ready.slots], _BAD)
         for kind, rows in _groups(ready, kinds):
             if kind not in self._plane.caller:
                 self._skip(bank.commit_caller, rows)
@@ -302,7 +302,7 @@ class DspLoop:
 
     def _assistant_pass(self, bank: Bank) -> int:
         ready, _ = bank.assistant_ready()
-        pcm, encodings = bank.assistant_pcm, bank.encoding[ready.slots]
+        pcm, encodings = bank.assistant_pcm, bank.assistant_encoding[ready.slots]
         kinds = np.where(pcm.whole(ready), pcm.lengths(ready) * _KINDS + encodings, _BAD)
         for kind, rows in _groups(ready, kinds):
             nbytes, encoding = divmod(kind, _KINDS)

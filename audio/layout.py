@@ -5,7 +5,7 @@ is a structure of arrays, so that the DSP process finds and gathers the frames o
 few array expressions, while the worker touches one cell with memoryview slices::
 
     0       header        magic, version, slots, cells, bytes                        int64 x 8
-    64      slot words    encoding, generation, head, done, tail x 2                int64 [8][S]
+    64      slot words    encodings x 2, generation, head, done, tail x 2           int64 [9][S]
             caller_wire   payload u8 [S][C][640]   meta int64 [S][C][4]   worker -> dsp
             caller_pcm    payload u8 [S][C][640]   meta int64 [S][C][4]   dsp -> worker
             verdict       float32 [S][C][8]    what the VAD made of each caller frame
@@ -28,7 +28,7 @@ from enum import IntEnum
 from audio.format import PCM_FRAME_BYTES, TTS_FRAME_BYTES, VAD_STATE_WIDTH
 
 MAGIC = 0x564F_4943_4547_5731  # "VOICEGW1"
-VERSION = 1
+VERSION = 2
 
 CELLS = 32
 #: Cells behind ``done`` that the DSP process still reads (filter history, the VAD's window), so
@@ -48,7 +48,7 @@ HEADER_WORDS = 8
 class SlotWord(IntEnum):
     """The int64 arrays [S] of an arena; each has one writer."""
 
-    ENCODING = 0
+    CALLER_ENCODING = 0
     CALLER_HEAD = 1
     CALLER_DONE = 2
     CALLER_TAIL = 3
@@ -56,6 +56,7 @@ class SlotWord(IntEnum):
     ASSISTANT_DONE = 5
     ASSISTANT_TAIL = 6
     GENERATION = 7
+    ASSISTANT_ENCODING = 8
 
 
 class Meta(IntEnum):

@@ -49,7 +49,7 @@ _RING = Layout(1)
 _HEAD = _RING.word_index(_RING.caller_wire.published, 0)
 _TAIL = _RING.word_index(_RING.caller_wire.consumed, 0)
 # Slot words that this run has no other use for: the producer's, and the consumer's.
-_ACKNOWLEDGED = _RING.word_index(SlotWord.ENCODING, 0)
+_ACKNOWLEDGED = _RING.word_index(SlotWord.CALLER_ENCODING, 0)
 _CHECKED = _RING.word_index(SlotWord.ASSISTANT_HEAD, 0)
 _CORRUPT = _RING.word_index(SlotWord.ASSISTANT_DONE, 0)
 

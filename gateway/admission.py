@@ -54,6 +54,19 @@ SENTENCES: Mapping[int, str] = MappingProxyType(
 )
 
 
+#: For a counter of refused calls, when nobody takes one.
+REASONS: Mapping[int, str] = MappingProxyType(
+    {
+        Admits.NO: "draining",
+        Admits.YES: "full",
+        Admits.LOOP_LATE: "late",
+        Admits.DSP_LATE: "dsp_late",
+        Admits.FEW_DESCRIPTORS: "descriptors",
+        Admits.NO_SLOT: "full",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Pulse:
     """What one beat shows: how late our loop and our DSP's passes are, and what is left."""

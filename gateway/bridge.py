@@ -66,14 +66,14 @@ class Line:
     __slots__ = (
         "_caller_wire",
         "_damage_seen",
-        "_encoding_at",
+        "_encodings_at",
         "_generation_at",
         "_pcm",
         "_pushed_at",
         "_results",
         "_taken_at",
         "_words",
-        "encoding",
+        "encodings",
         "frame_bytes",
         "push_assistant",
         "push_caller",
@@ -83,11 +83,14 @@ class Line:
     def __init__(self, arena: Arena, slot: int, results: Outputs, bell: Bell) -> None:
         layout = arena.layout
         self.slot = slot
-        self.encoding = Encoding.MULAW
+        self.encodings = (Encoding.MULAW, Encoding.MULAW)
         self.frame_bytes = 0
         self._damage_seen = 0
         self._words = arena.words
-        self._encoding_at = layout.word_index(SlotWord.ENCODING, slot)
+        self._encodings_at = (
+            layout.word_index(SlotWord.CALLER_ENCODING, slot),
+            layout.word_index(SlotWord.ASSISTANT_ENCODING, slot),
+        )
         self._generation_at = layout.word_index(SlotWord.GENERATION, slot)
         self._caller_wire = RingWriter(arena, layout.caller_wire, slot, bell=bell)
         self._results = results
@@ -100,13 +103,14 @@ class Line:
         #: Hand one frame of PCM16 at 16 or 24 kHz to the DSP process; False when full.
         self.push_assistant = self._pcm.push
 
-    def begin(self, encoding: Encoding) -> None:
-        """Start a new lease for a call whose carrier uses ``encoding``."""
+    def begin(self, caller: Encoding, assistant: Encoding) -> None:
+        """Start a new lease for a call whose carrier sends and takes these encodings."""
         generation = self._words[self._generation_at] + 1
         self._words[self._generation_at] = generation
-        self._words[self._encoding_at] = encoding
-        self.encoding = encoding
-        self.frame_bytes = WIRE_FORMATS[encoding].frame_bytes
+        for at, encoding in zip(self._encodings_at, (caller, assistant), strict=True):
+            self._words[at] = encoding
+        self.encodings = (caller, assistant)
+        self.frame_bytes = WIRE_FORMATS[caller].frame_bytes
         tag = generation << _EPOCH_BITS
         self._caller_wire.tag = self._pcm.tag = tag
         self._results.begin(self.slot, tag)
@@ -116,7 +120,7 @@ class Line:
         damage = self.damage
         if damage != self._damage_seen:
             self._damage_seen = damage
-            self.begin(self.encoding)
+            self.begin(*self.encodings)
         return damage
 
     @property
@@ -198,8 +202,11 @@ class Bridge:
         #: Assistant frames that it has encoded: (slot, payload) of all slots, in order.
         self.encoded = self._results.assistant.take
 
-    def lease(self, encoding: Encoding) -> Line | None:
-        """Take a slot for a call; None when every slot is taken."""
+    def lease(self, caller: Encoding, assistant: Encoding | None = None) -> Line | None:
+        """Take a slot for a call; None when every slot is taken.
+
+        ``assistant`` is the encoding of what the carrier is sent, when it is not the caller's.
+        """
         if not self._free:
             return None
         slot = self._free.pop()
@@ -207,7 +214,7 @@ class Bridge:
         line = self._lines.get(slot)
         if line is None:
             line = self._lines[slot] = Line(self._arena, slot, self._results, self._bell)
-        line.begin(encoding)
+        line.begin(caller, caller if assistant is None else assistant)
         return line
 
     def release(self, line: Line) -> None:

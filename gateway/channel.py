@@ -277,7 +277,10 @@ class Channel:
         core, upgrade = self._core, self._upgrade
         assert core is not None
         assert upgrade is not None
-        core.send_response(core.accept(upgrade))
+        response = core.accept(upgrade)
+        if response.status_code != 101:
+            response.headers["Sec-WebSocket-Version"] = "13"  # RFC 6455 4.4: which one we speak
+        core.send_response(response)
         self._flush_core()
         return self._socket_bytes(b"")
 

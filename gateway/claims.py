@@ -1,8 +1,7 @@
 """Who holds which key: the table of claims that one worker keeps for all. Pure, told the time.
 
-A claim is exclusive (the id of a live call: held by one worker until it is released) or spent (a
-single-use key that was redeemed: nobody gets it again). Both lapse when their time is over; a
-holder renews what it still holds, so a claim whose holder died in silence does not last.
+A claim (the id of a live call) is held by one worker until it is released. It lapses when its time
+is over; a holder renews what it still holds, so a claim whose holder died in silence does not last.
 
 Which workers keep a key's claim is no secret and needs no table: :func:`places_for` gives all
 places in the key's own order, its owner first. Every worker computes the same.
@@ -17,8 +16,6 @@ from dataclasses import dataclass
 from gateway.limits import CLAIMS_MAX
 
 DIGEST_BYTES = 16
-
-_NOBODY = -1
 
 
 @dataclass(slots=True)
@@ -40,7 +37,7 @@ def places_for(key: bytes, places: int) -> Iterator[int]:
 
 
 class Claims:
-    """Claims by digest, at most ``claims_max``. A holder is any number but -1."""
+    """Claims by digest, at most ``claims_max``. A holder is any number."""
 
     def __init__(self, claims_max: int = CLAIMS_MAX) -> None:
         assert claims_max > 0
@@ -52,35 +49,28 @@ class Claims:
         """Claims in the table, lapsed ones that were not swept yet included."""
         return len(self._claims)
 
-    def take(self, key: bytes, holder: int, now_ns: int, ttl_ns: int) -> bool:
-        """Claim a key for a holder; False when it is held (by it, too), spent, or no room is."""
-        assert holder != _NOBODY
-        return self._find(key, now_ns) is None and self._add(key, holder, now_ns, ttl_ns)
+    def take(self, key: bytes, holder: int, until_ns: int, now_ns: int) -> bool:
+        """Claim a key for a holder; False when it is held (by it, too), or no room is."""
+        return self._find(key, now_ns) is None and self._add(key, holder, until_ns, now_ns)
 
-    def redeem(self, key: bytes, now_ns: int, ttl_ns: int) -> bool:
-        """Spend a single-use key; False when it was spent already (or held, or no room is)."""
-        return self._find(key, now_ns) is None and self._add(key, _NOBODY, now_ns, ttl_ns)
-
-    def renew(self, key: bytes, holder: int, now_ns: int, ttl_ns: int) -> bool:
+    def renew(self, key: bytes, holder: int, until_ns: int, now_ns: int) -> bool:
         """Prolong a claim, or make it anew where it was forgotten; False when it is another's."""
-        assert holder != _NOBODY
         claim = self._find(key, now_ns)
         if claim is None:
-            return self._add(key, holder, now_ns, ttl_ns)
+            return self._add(key, holder, until_ns, now_ns)
         if claim.holder != holder:
             return False
-        claim.until_ns = now_ns + ttl_ns
+        claim.until_ns = until_ns
         return True
 
     def release(self, key: bytes, holder: int) -> None:
         """Give a key back; nothing happens when the holder does not hold it."""
         claim = self._claims.get(key)
-        if claim is not None and claim.holder == holder != _NOBODY:
+        if claim is not None and claim.holder == holder:
             del self._claims[key]
 
     def release_all(self, holder: int) -> None:
-        """Give back all that a holder holds: it is dead. What it spent stays spent."""
-        assert holder != _NOBODY
+        """Give back all that a holder holds: it is dead."""
         for key in [key for key, claim in self._claims.items() if claim.holder == holder]:
             del self._claims[key]
 
@@ -91,12 +81,11 @@ class Claims:
             return None
         return claim
 
-    def _add(self, key: bytes, holder: int, now_ns: int, ttl_ns: int) -> bool:
+    def _add(self, key: bytes, holder: int, until_ns: int, now_ns: int) -> bool:
         if len(self._claims) >= self._claims_max:
             self._sweep(now_ns)
             if len(self._claims) >= self._claims_max:
                 return False
-        until_ns = now_ns + ttl_ns
         self._lapse_ns = min(self._lapse_ns, until_ns) if self._claims else until_ns
         self._claims[key] = _Claim(holder, until_ns)
         return True

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from gateway import clock
+from gateway.admission import REASONS
 from gateway.channel_events import HttpRequest, HttpResponse, Upgrade
 from gateway.limits import (
     ACCEPT_PAUSE_MS,
@@ -59,16 +60,6 @@ class Ways:
     receiver: socket.socket
     senders: tuple[socket.socket, ...]
     tls: ssl.SSLContext | None = None
-
-
-@dataclass(slots=True)
-class DoorCounts:
-    """What became of the connections so far; ``failed`` and ``refused`` were taken first."""
-
-    taken: int = 0
-    handed_over: int = 0
-    refused: int = 0
-    failed: int = 0
 
 
 class Guest(Connection):
@@ -111,6 +102,7 @@ class Refusal:
         if forbidden is not None:
             return forbidden
         self._row.count("calls_refused")
+        self._row.count(f"refusals/{REASONS[self._row.get(Field.ADMITS)]}")
         return no_room()
 
     def opened(self, connection: Connection) -> Callable[[str | bytes], None]:
@@ -139,7 +131,6 @@ class Doorway:
         self._warnings = RateLimited()
         self._accepting = False
         self._closing = False
-        self.counts = DoorCounts()
         #: Set once the accept queue was empty after :meth:`close`.
         self.emptied = asyncio.Event()
 
@@ -217,9 +208,9 @@ class Doorway:
                 self._on_datagram(datagram.body)
             elif datagram.fd < 0:
                 self._ways.board.count_got(self._ways.place)
+                self._ways.row.count("handovers/lost")
                 self._warn("connection lost", reason="no file descriptor was free")
             elif datagram.body == REFUSAL:
-                self.counts.refused += 1
                 self._adopt(datagram.fd, self._refusal, received=True)
             elif self._closing:
                 self._place(datagram.fd, received=True)
@@ -233,7 +224,6 @@ class Doorway:
         ways = self._ways
         place = choose(candidates(ways.board, self._seen_ns()), ways.place)
         if place is None:
-            self.counts.refused += 1
             self._warn("the gateway is full")
             self._adopt(fd, self._refusal, received=received)
         elif place == ways.place or not self._hand_over(fd, place):
@@ -252,17 +242,19 @@ class Doorway:
         ways = self._ways
         ways.board.count_sent(ways.place, place)  # before it is sent: it is never seen nowhere
         if hand_over(ways.senders[place], fd):
-            self.counts.handed_over += 1
+            ways.row.count("handovers/sent")
             return True
         ways.board.count_sent(ways.place, place, -1)
+        ways.row.count("handovers/kept")
         return False
 
     def _adopt(self, fd: int, handler: Handler, *, received: bool) -> None:
         ways = self._ways
-        self.counts.taken += 1
+        ways.row.count("connections_taken")
         ways.row.set(Field.CONNECTIONS, self.connections + 1)
         if received:
             ways.board.count_got(ways.place)
+            ways.row.count("handovers/taken")
         guest = Guest(handler, self._left)
         task: asyncio.Task[object] = self._loop.create_task(self._welcome(guest, fd))
         self._adopting.add(task)
@@ -299,7 +291,7 @@ class Doorway:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             guest.leave()
-            self.counts.failed += 1
+            self._ways.row.count("connections_failed")
             self._warn("connection failed", reason=str(error) or type(error).__name__)
 
     def _left(self) -> None:

@@ -68,7 +68,7 @@ DSP_LAG_BEATS_LATE_MAX = 20
 DESCRIPTORS_PERCENT_MAX = 90
 REOPEN_AFTER_MS = 5_000
 
-# Claims across workers: ids of live calls, single-use keys.
+# Claims across workers: ids of live calls.
 CLAIMS_MAX = 65_536
 CLAIM_TTL_MS = 60_000
 CLAIM_RENEW_MS = 20_000
@@ -77,6 +77,11 @@ CLAIM_COPIES = 2  # workers that know of one claim: the death of either loses no
 ANSWER_TIMEOUT_MS = 50
 QUESTIONS_OUTSTANDING_MAX = 4_096
 EARLY_EVENTS_MAX = 256  # of a call whose claims are still being asked for
+
+# Single-use tokens. A home that stalls is waited for: a refusal would cost its caller the call.
+SINGLE_USE_KEYS_MAX = 65_536
+TOKEN_VALUE_BYTES_MAX = 512
+REDEEM_TIMEOUT_MS = 300
 
 # The end of a worker.
 GOODBYE_MS_MAX = 8_000

@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_transport",
         "peer_host",
+        "target",
     )
 
     def __init__(self, handler: Handler) -> None:
@@ -77,6 +78,8 @@ class Connection(asyncio.Protocol):
         self._heard_something = False
         self._receive: Callable[[str | bytes], None] = _ignore
         self.peer_host = ""
+        #: Path (and query) of the WebSocket's handshake.
+        self.target = ""
 
     # asyncio's side
 
@@ -169,11 +172,13 @@ class Connection(asyncio.Protocol):
     # Inside
 
     def _upgrade(self, upgrade: Upgrade) -> list[ChannelEvent]:
+        self.target = upgrade.target
         refusal = self._handler.admit(self, upgrade)
         if refusal is not None:
             self._channel.refuse(refusal)
             return []
         events = self._channel.accept()
+        self._flush()  # before any answer to messages that came along
         if self._channel.is_socket:
             self._open = True
             self._set_timer(IDLE_PING_MS, self._ask_for_life)

@@ -97,6 +97,16 @@ class Settings(BaseSettings):
     twilio_expected_origin: str = Field(
         "", description="Origin header allowed besides the console's; an absent one always passes."
     )
+    twilio_dialect: Literal["standard", "nested"] = Field(
+        "standard",
+        description="nested: messages to Twilio-like clients repeat the stream's id in the body.",
+    )
+    telnyx_codec: Literal["PCMU", "PCMA", "G722", "L16/8000", "L16/16000"] = Field(
+        "PCMU", description="What Telnyx streams were asked to take: stream_bidirectional_codec."
+    )
+    telnyx_byte_order: Literal["big", "little"] = Field(
+        "big", description="Order of bytes in L16 of Telnyx, both ways: big (RFC 2586) or little."
+    )
     responder: ResponderName = Field(
         "message_taker", description="Who answers: message_taker, echo or recital."
     )

@@ -39,9 +39,10 @@ from gateway.session import Session, SessionParts
 from gateway.sessions import SessionRegistry
 from gateway.settings import Settings
 from gateway.wire.base import Wire
-from gateway.wire.detect import WIRES, WireName, detect
+from gateway.wire.detect import WIRES, Dialects, WireName, detect, wire_of_path
 from gateway.wire.events import (
     CallerAudio,
+    CarrierError,
     Digit,
     Event,
     MarkPlayed,
@@ -60,9 +61,8 @@ class Peer:
     """One WebSocket: its wire, and the calls on it by stream id."""
 
     __slots__ = (
-        "_gaps",
+        "_counted",
         "_switchboard",
-        "_unknown",
         "bad_messages",
         "connection",
         "sessions",
@@ -76,13 +76,15 @@ class Peer:
         self.connection = connection
         self._switchboard = switchboard
         self.wire: Wire | None = None
-        self.wire_name: WireName | None = None
+        self.wire_name: WireName | None = wire_of_path(connection.target)
+        if self.wire_name is not None:
+            self.wire = WIRES[self.wire_name](switchboard.dialects)
         self.sessions: dict[str, Session] = {}
         #: By stream id: what came for a call whose ids are still being claimed.
         self.starting: dict[str, list[Event]] = {}
         self.bad_messages = 0
         self.start_timer: asyncio.TimerHandle | None = None
-        self._gaps = self._unknown = 0
+        self._counted = (0, 0, 0)
 
     def receive(self, message: str | bytes) -> None:
         """Read a message and do what its events say."""
@@ -90,6 +92,8 @@ class Peer:
             if isinstance(message, bytes):
                 raise RemoteWireError("binary messages are not understood", kind="binary")
             wire = self.wire or self._detect(message)
+            if wire is None:
+                return
             for event in wire.receive(message):
                 if type(event) is CallerAudio:  # 99 % of all events
                     stream_id, payload, timestamp_ms = event
@@ -109,16 +113,21 @@ class Peer:
         if waiting is not None and len(waiting) < EARLY_EVENTS_MAX:
             waiting.append(event)
 
-    def _detect(self, message: str) -> Wire:
+    def _detect(self, message: str) -> Wire | None:
         self.wire_name = detect(message)
-        self.wire = WIRES[self.wire_name]()
+        if self.wire_name is not None:
+            self.wire = WIRES[self.wire_name](self._switchboard.dialects)
         return self.wire
 
-    def wire_counts(self, wire: Wire) -> tuple[int, int]:
-        """Gaps and unknown messages since the last time."""
-        new = (wire.media_gaps - self._gaps, wire.messages_unknown - self._unknown)
-        self._gaps, self._unknown = wire.media_gaps, wire.messages_unknown
-        return new
+    def count(self, row: Row) -> None:
+        """Add what the wire counted since the last time."""
+        wire, before = self.wire, self._counted
+        if wire is None:
+            return
+        self._counted = now = (wire.media_gaps, wire.media_late, wire.messages_unknown)
+        row.count("media_gaps", now[0] - before[0])
+        row.count("media_late", now[1] - before[1])
+        row.count("messages_unknown", now[2] - before[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +147,11 @@ class Switchboard:
     """Every connection and call of one worker."""
 
     def __init__(self, parts: SwitchboardParts) -> None:
-        self._settings = parts.settings
+        self._settings = settings = parts.settings
+        #: How carriers are spoken to.
+        self.dialects = Dialects(
+            settings.twilio_dialect, settings.telnyx_codec, settings.telnyx_byte_order
+        )
         self._board = parts.board
         self._row = parts.row
         self._bridge = parts.bridge
@@ -184,7 +197,7 @@ class Switchboard:
         loop = asyncio.get_running_loop()
         peer.start_timer = loop.call_later(START_TIMEOUT_MS / 1000, self._start_is_late, peer)
         self._row.count("connections")
-        log.info("connection opened", peer=connection.peer_host)
+        log.debug("connection opened", peer=connection.peer_host)
         return peer.receive
 
     def closed(self, connection: Connection) -> None:
@@ -192,11 +205,12 @@ class Switchboard:
         peer = self._peers.pop(connection, None)
         if peer is None:
             return
+        peer.count(self._row)
         if peer.start_timer is not None:
             peer.start_timer.cancel()
         for stream_id in tuple(peer.sessions):
             self._end(stream_id, "disconnected")
-        log.info("connection closed", peer=connection.peer_host)
+        log.debug("connection closed", peer=connection.peer_host)
 
     # The peers' side
 
@@ -204,6 +218,10 @@ class Switchboard:
         """Do what a carrier's event says; audio never gets here."""
         if isinstance(event, StreamStarted):
             self._start(peer, event)
+            return
+        if isinstance(event, CarrierError):
+            self._row.count("carrier_errors")
+            self._warn("error from the carrier", code=event.code, title=event.title)
             return
         session = peer.sessions.get(event.stream_id)
         if session is None:
@@ -270,10 +288,7 @@ class Switchboard:
         for session in self.registry.list():
             session.report()
         for peer in self._peers.values():
-            if peer.wire is not None:
-                gaps, unknown = peer.wire_counts(peer.wire)
-                self._row.count("media_gaps", gaps)
-                self._row.count("messages_unknown", unknown)
+            peer.count(self._row)
         self._row.count("rings_damaged", self._bridge.check())
         self._row.set(Field.CALLS, len(self.registry))
 
@@ -311,6 +326,7 @@ class Switchboard:
         if origin is not None and origin not in settings.allowed_origins:
             return HttpResponse(403, b"this origin is not allowed\n")
         if self.draining or not self._bridge.slots_free:
+            self._row.count("refusals/draining" if self.draining else "refusals/full")
             return no_room()
         return None
 
@@ -327,8 +343,9 @@ class Switchboard:
         ids = _claims_of(started.stream_id, started.call_id)
         if not await self._mesh.take_all(ids):
             del peer.starting[started.stream_id]
+            self._row.count("refusals/already_live")
             self._warn("call refused", reason="it is already live")
-            peer.connection.close(POLICY, "this call is already live")
+            self._refuse(peer, started.stream_id, POLICY, "this call is already live")
             return
         early = peer.starting.pop(started.stream_id)
         try:
@@ -363,8 +380,9 @@ class Switchboard:
             session = self._make_session(peer, wire, started)
         except CapacityError:
             self._row.count("calls_refused")
+            self._row.count("refusals/full")
             self._warn("call refused", reason="no slot is free")
-            peer.connection.close(TRY_LATER, "no slot is free")
+            self._refuse(peer, started.stream_id, TRY_LATER, "no slot is free")
             return
         peer.sessions[started.stream_id] = session
         self._by_slot[session.slot] = session
@@ -376,7 +394,7 @@ class Switchboard:
         session.start()
 
     def _make_session(self, peer: Peer, wire: Wire, started: StreamStarted) -> Session:
-        line = self._bridge.lease(started.encoding)
+        line = self._bridge.lease(started.encoding, started.assistant_encoding)
         if line is None:
             raise CapacityError("no slot is free")
         assert peer.wire_name is not None
@@ -415,9 +433,24 @@ class Switchboard:
         task.add_done_callback(self._finishing.discard)
         for peer in self._peers.values():
             if peer.sessions.pop(stream_id, None) is not None:
-                if not peer.sessions and not peer.starting:
-                    peer.connection.close(GOING_AWAY if self._leaving else NORMAL, reason)
+                self._let_go(peer, stream_id, GOING_AWAY if self._leaving else NORMAL, reason)
                 break
+
+    def _refuse(self, peer: Peer, stream_id: str, code: int, reason: str) -> None:
+        """A call does not begin; others on its connection go on."""
+        assert peer.wire is not None
+        answer = peer.wire.error(stream_id, reason)
+        if answer is not None:
+            peer.connection.send(answer)
+        self._let_go(peer, stream_id, code, reason)
+
+    def _let_go(self, peer: Peer, stream_id: str, code: int, reason: str) -> None:
+        """A call is over, and with the last one its connection."""
+        farewell = None if peer.wire is None else peer.wire.hang_up(stream_id)
+        if farewell is not None:
+            peer.connection.send(farewell)
+        if not peer.sessions and not peer.starting:
+            peer.connection.close(code, reason)
 
     def _start_is_late(self, peer: Peer) -> None:
         if not peer.sessions and not peer.starting:

@@ -361,11 +361,11 @@ class Worker:
     def _admit(self, admits: Admits) -> None:
         if admits == self._admits:
             return
-        self._admits = admits
+        before, self._admits = self._admits, admits
         self._row.set(Field.ADMITS, admits)
         if admits is Admits.YES:
             log.info("takes calls again")
-        else:
+        elif before is Admits.YES:  # else only the reason is another
             log.warning("takes no calls", reason=SENTENCES[admits])
 
 

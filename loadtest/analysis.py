@@ -69,6 +69,8 @@ class CallResult:
     steady_seconds: float = 0.0
     sent: int = 0
     withheld: int = 0
+    dropped: int = 0
+    reordered: int = 0
     received: int = 0
     lost: int = 0
     out_of_order: int = 0
@@ -123,8 +125,10 @@ def judge(caller: Caller, study: Study) -> CallResult:
         local_port=record.local_port,
         setup_ms=(record.opened_ns - record.connect_ns) / NS_PER_MS if connected else 0.0,
         steady_seconds=_steady_seconds(caller, study),
-        sent=record.sent - len(record.withheld),
+        sent=record.sent - len(record.unsent),
         withheld=len(record.withheld),
+        dropped=len(record.dropped),
+        reordered=caller.reordered,
         received=len(record.audio) // study.wire.frame_bytes,
         lateness_ms=_ms(record.lateness_ns),
         gaps_ms=_ms(caller.playout.gaps_ns),
@@ -173,10 +177,11 @@ def _judge_echo(
         return
     echo = _echo(caller, study)
     assert study.scenario.reference is not None
-    found = identify(study.scenario.reference, echo)
+    unsent = np.asarray(record.unsent, np.int64)
+    found = identify(study.scenario.reference, echo).with_seams(unsent)
     if found.delay_samples is not None:
         result.group_delay_ms = found.delay_samples * 1000 / wire.rate
-    count_frames(result, found, np.asarray(record.withheld, np.int64), record.sent)
+    count_frames(result, found, unsent, record.sent)
     first, rows = first_arrivals(found.frames)
     rtt_ns = echo.arrival_ns[rows] - echo.first_ns - first * FRAME_NS
     result.rtt_ms = _ms(rtt_ns)
@@ -189,7 +194,7 @@ def _echo(caller: Caller, study: Study) -> Echo:
     record, wire = caller.record, study.wire
     size = wire.frame_bytes
     count = len(record.audio) // size
-    samples = wire.decode(memoryview(record.audio)[: count * size]).astype(np.float32)
+    samples = wire.assistant.decoder()(memoryview(record.audio)[: count * size]).astype(np.float32)
     ends = np.cumsum(np.asarray(record.lengths, np.int64))
     message = np.searchsorted(ends, np.arange(1, count + 1) * size)
     return Echo(
@@ -209,7 +214,7 @@ def first_arrivals(frames: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArra
 
 
 def count_frames(
-    result: CallResult, found: Identification, withheld: NDArray[np.int64], sent: int
+    result: CallResult, found: Identification, unsent: NDArray[np.int64], sent: int
 ) -> None:
     """Fill in how many frames were lost, out of order, doubled and not identified.
 
@@ -219,7 +224,8 @@ def count_frames(
     identified, rows = first_arrivals(found.frames)
     missing = np.ones(sent, bool)
     missing[max(0, sent - TAIL_FRAMES) :] = False
-    for excused in (identified, found.in_place(), withheld):
+    in_place = found.in_place(unsent)
+    for excused in (identified, in_place, unsent):
         missing[excused] = False
     result.lost = int(missing.sum())
     in_order_of_arrival = identified[np.argsort(rows)]
@@ -266,10 +272,10 @@ def _own_lateness(lateness_ns: NDArray[np.int64], begin: int, end: int) -> int:
 
 
 def _lateness_by_frame(record: Recorder) -> NDArray[np.int64]:
-    """How late each frame left, ns; 0 for those that were withheld."""
+    """How late each frame left, ns; 0 for those that did not."""
     lateness = np.zeros(record.sent, np.int64)
     sent = np.ones(record.sent, bool)
-    sent[np.asarray(record.withheld, np.int64)] = False
+    sent[np.asarray(record.unsent, np.int64)] = False
     lateness[sent] = np.asarray(record.lateness_ns, np.int64)
     return lateness
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loadtest.errors import WireError
+from loadtest.network import Network, Weather
 from loadtest.peer import ConnectError, Peer, connect
 from loadtest.playout import Playout
 from loadtest.recorder import Recorder
@@ -36,6 +37,7 @@ class Line:
     wire: Wire
     stream: Stream
     echoes: bool
+    network: Network = field(default_factory=lambda: Network(Weather(), ""))
 
 
 class Caller:
@@ -49,6 +51,7 @@ class Caller:
         self.first_ns = start_ns + plan.first_frame_ns
         self._start_ns = start_ns
         self._line = line
+        self._decode = line.wire.assistant.decoder()
         self._peer: Peer | None = None
         self._up = False
         self._sending = True
@@ -60,6 +63,11 @@ class Caller:
     def up(self) -> bool:
         """Whether the call is open for audio."""
         return self._up
+
+    @property
+    def reordered(self) -> int:
+        """Frames that arrived after later ones."""
+        return self._line.network.reordered
 
     async def run(self) -> None:
         """Connect when it is time; return when the call is over. Raises ConnectError."""
@@ -92,8 +100,7 @@ class Caller:
                 record.withheld.append(record.sent)
                 record.sent += 1
             else:
-                self._peer.send(self._line.stream.media(record.sent, payload))
-                record.lateness_ns.append(time.monotonic_ns() - due)
+                self._send(self._peer, payload, due)
                 record.sent += 1
                 if self.behaviour.listens:
                     for key in self.behaviour.pressed():
@@ -157,7 +164,7 @@ class Caller:
         self.record.media(now_ns, payload)
         start_ns = self.playout.media(now_ns, len(payload))
         if self.behaviour.listens:
-            self.behaviour.hear(start_ns, self._line.wire.decode(payload))
+            self.behaviour.hear(start_ns, self._decode(payload))
         if not self._sending and self._all_back():
             self._hang_up()
 
@@ -196,16 +203,30 @@ class Caller:
             for name in names:
                 self._peer.send(self._line.stream.mark(name))
 
+    def _send(self, peer: Peer, payload: bytes, due_ns: int) -> None:
+        """Send the next frame, as far as the network lets it pass, and what it has overtaken."""
+        record, line = self.record, self._line
+        arriving = line.network.carry(line.stream.media(record.sent, payload))
+        if arriving is None:
+            record.dropped.append(record.sent)
+            return
+        for text in arriving:
+            peer.send(text)
+        record.lateness_ns.append(time.monotonic_ns() - due_ns)
+
     def _finish(self) -> None:
         """The last frame has left: wait for what is on its way, then hang up."""
         self._sending = False
+        assert self._peer is not None
+        for text in self._line.network.rest():
+            self._peer.send(text)
         if not self._line.echoes or self._all_back():
             self._hang_up()
         else:
             asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._hang_up)
 
     def _all_back(self) -> bool:
-        sent = self.record.sent - len(self.record.withheld)
+        sent = self.record.sent - len(self.record.unsent)
         return self._line.echoes and len(self.record.audio) >= sent * self._line.wire.frame_bytes
 
     def _hang_up(self) -> None:

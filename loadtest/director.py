@@ -35,7 +35,6 @@ from loadtest.recorder import recording_bytes
 from loadtest.report import Measured, make_report
 from loadtest.schedule import NS_PER_MS, NS_PER_SECOND, make_schedule
 from loadtest.table import render
-from loadtest.wires import WIRES
 
 #: From "all processes are ready" to the start of the run.
 LEAD_NS = 200 * NS_PER_MS
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check(options: Options) -> None:
     """Refuse what cannot work before anything is started; raises UsageError."""
-    needed = recording_bytes(options.calls, options.seconds, WIRES[options.wire].frame_bytes)
+    needed = recording_bytes(options.calls, options.seconds, options.wire.frame_bytes)
     if 2 * needed > (free := available_bytes()):
         raise UsageError(
             f"recording {options.calls} calls of {options.seconds:g} s may take "

@@ -27,11 +27,11 @@ from loadtest.analysis import CallResult, Study, judge
 from loadtest.caller import Caller, Line
 from loadtest.errors import LoadTestError, NoServerError
 from loadtest.heard import save_heard
+from loadtest.network import Network
 from loadtest.options import Options
 from loadtest.peer import ConnectError
 from loadtest.scenario import SCENARIOS, Scenario
 from loadtest.schedule import FRAME_NS, NS_PER_MS, NS_PER_SECOND, Schedule, make_schedule
-from loadtest.wires import WIRES
 
 TICK_SECONDS = 0.001
 PROGRESS_SECONDS = 1.0
@@ -100,7 +100,7 @@ class Generator:
     def __init__(self, options: Options, part: int, pipe: Connection) -> None:
         self._options = options
         self._pipe = pipe
-        self._wire = WIRES[options.wire]
+        self._wire = options.wire
         self._scenario: Scenario = SCENARIOS[options.scenario](
             self._wire, options.audio, options.seed
         )
@@ -149,7 +149,8 @@ class Generator:
     def _caller(self, index: int, start_ns: int) -> Caller:
         plan = self._plans[index]
         stream = self._wire.open_stream(plan, dict(self._options.parameters))
-        line = Line(self._options.url, self._wire, stream, self._scenario.echoes)
+        network = Network(self._options.weather, f"network:{self._options.seed}:{plan.index}")
+        line = Line(self._options.url, self._wire, stream, self._scenario.echoes, network)
         return Caller(plan, start_ns, line, self._scenario.behaviour(plan))
 
     async def _calls(self) -> None:

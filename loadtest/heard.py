@@ -50,14 +50,14 @@ def heard(caller: Caller, wire: Wire) -> NDArray[np.int16]:
     record, playout = caller.record, caller.playout
     length_ns = max(record.closed_ns - record.opened_ns, 0)
     line = np.zeros(length_ns * wire.rate // NS_PER_SECOND, np.int16)
-    at = 0
+    at, decode = 0, wire.assistant.decoder()
     for start_ns, length, played in zip(
         playout.starts, record.lengths, playout.played, strict=True
     ):
-        audio = memoryview(record.audio)[at : at + played - played % wire.bytes_per_sample]
+        audio = memoryview(record.audio)[at : at + played - played % wire.assistant.unit]
         at += length
         begin = (start_ns - record.opened_ns) * wire.rate // NS_PER_SECOND
-        samples = wire.decode(audio)[: max(0, len(line) - begin)]
+        samples = decode(audio)[: max(0, len(line) - begin)]
         line[begin : begin + len(samples)] = samples
     return line
 

@@ -103,19 +103,46 @@ class Identification:
     frames: Ints
     delay_samples: float | None
 
-    def in_place(self) -> Ints:
-        """The frames that unidentified rows must hold: their neighbours leave room for no other."""
+    def with_seams(self, unsent: Ints) -> Identification:
+        """The same, with the frames told that follow one which never reached the server.
+
+        There a filter puts together what does not belong together, which may sound like anything;
+        but the frames before and after such a seam leave room for no other.
+        """
+        frames, gone = self.frames.copy(), set(unsent.tolist())
+        rows = {frame: row for row, frame in reversed(list(enumerate(frames.tolist())))}
+        for seam in sorted({frame + 1 for frame in gone} - gone):
+            before, after = seam - 2, seam + 1
+            while before in gone:
+                before -= 1
+            while after in gone:
+                after += 1
+            row = rows.get(before, len(frames)) + 1
+            if row + 1 < len(frames) and (frames[row + 1] == after or after - 1 in gone):
+                frames[row] = seam
+                rows[seam] = row
+        return Identification(frames, self.delay_samples)
+
+    def in_place(self, unsent: Ints) -> Ints:
+        """The frames that unidentified rows must hold: their neighbours leave room for no other.
+
+        ``unsent`` are the frames that never reached the server, and leave no room.
+        """
+        unsent = np.unique(unsent)
         known = np.flatnonzero(self.frames >= 0)
         if known.size < 2:
             return np.empty(0, np.int64)
-        if self.frames[known[0]] == known[0]:  # the beginning is as good a neighbour
+        # Which of the frames that were sent it is, without those that were not.
+        order = self.frames - np.searchsorted(unsent, self.frames)
+        if order[known[0]] == known[0]:  # the beginning is as good a neighbour
             known = np.concatenate(([-1], known))
         before, after = known[:-1], known[1:]
-        frame_before = np.where(before >= 0, self.frames[before], -1)
+        order_before = np.where(before >= 0, order[before], -1)
         gap = after - before
-        holes = np.flatnonzero((gap > 1) & (self.frames[after] - frame_before == gap))
+        holes = np.flatnonzero((gap > 1) & (order[after] - order_before == gap))
+        frame_before = np.where(before >= 0, self.frames[before], -1)
         runs = [np.arange(frame_before[n] + 1, self.frames[after[n]]) for n in holes]
-        return np.concatenate(runs) if runs else np.empty(0, np.int64)
+        return np.setdiff1d(np.concatenate(runs), unsent) if runs else np.empty(0, np.int64)
 
 
 def identify(reference: Reference, echo: Echo) -> Identification:

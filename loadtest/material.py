@@ -45,10 +45,10 @@ def encode_frames(samples: NDArray[np.float32], wire: Wire) -> Frames:
     count = -(-len(samples) // wire.frame_samples)
     padded = np.zeros(count * wire.frame_samples, np.float32)
     padded[: len(samples)] = samples
-    audio = wire.encode(to_pcm16(padded))
-    size = wire.frame_bytes
+    audio = wire.caller.encode(to_pcm16(padded))
+    size = wire.caller.frame_bytes
     payloads = tuple(payload_of(audio[i : i + size]) for i in range(0, len(audio), size))
-    decoded = wire.decode(audio).astype(np.float32) / np.float32(FULL_SCALE)
+    decoded = wire.caller.decoder()(audio).astype(np.float32) / np.float32(FULL_SCALE)
     return Frames(payloads, decoded.reshape(count, wire.frame_samples))
 
 

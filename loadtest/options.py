@@ -11,14 +11,17 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
+from loadtest.encodings import ENCODINGS
 from loadtest.errors import UsageError
+from loadtest.network import Weather
 from loadtest.scenario import SCENARIOS
 from loadtest.slo import Slo, parse_slo
-from loadtest.wires import WIRES
+from loadtest.wires import WIRES, Wire, make_wire
 
 CALLS_MAX = 20_000
 SECONDS_MAX = 24 * 3600
 PROCESSES_MAX = 64
+PERCENT_MAX = 50
 DEFAULT_AUDIO = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "clips" / "en"
 
 
@@ -39,7 +42,8 @@ class Options:
     json: Path | None
     slos: tuple[Slo, ...]
     save_heard: Path | None
-    wire: str
+    wire: Wire
+    weather: Weather
     parameters: tuple[tuple[str, str], ...]
 
 
@@ -71,7 +75,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         json=given.json,
         slos=tuple(given.slo),
         save_heard=given.save_heard,
-        wire=given.wire,
+        wire=make_wire(given.wire, given.encoding, given.answer),
+        weather=_weather(given),
         parameters=tuple(given.parameter),
     )
 
@@ -110,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--save-heard", type=Path, metavar="DIR", help="write what each caller heard there")
     add("--wire", choices=WIRES, default="twilio", help="default twilio")
+    add("--encoding", choices=ENCODINGS, help="what a Telnyx caller speaks, default PCMU")
+    add("--answer", choices=ENCODINGS, help="what the gateway answers Telnyx in, default PCMU")
+    add(
+        "--reorder", type=_percent, default=0.0, metavar="PERCENT", help="frames overtaken (Telnyx)"
+    )
+    add("--loss", type=_percent, default=0.0, metavar="PERCENT", help="frames lost on the way")
     add(
         "--parameter",
         type=_parameter,
@@ -129,6 +140,22 @@ def _count(most: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percent") from error
+    if not 0 <= value <= PERCENT_MAX:
+        raise argparse.ArgumentTypeError(f"must be 0 to {PERCENT_MAX} percent")
+    return value
+
+
+def _weather(given: argparse.Namespace) -> Weather:
+    if given.reorder and given.wire != "telnyx":
+        raise UsageError(f"--reorder is for --wire telnyx: nothing overtakes on {given.wire}")
+    return Weather(given.reorder, given.loss)
 
 
 def _seconds(text: str) -> float:

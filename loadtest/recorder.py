@@ -32,6 +32,7 @@ class Recorder:
         "closed_ns",
         "complaints",
         "connect_ns",
+        "dropped",
         "failure",
         "lateness_ns",
         "lengths",
@@ -51,9 +52,11 @@ class Recorder:
         self.clears = array("q")
         #: For each frame sent: how long after it was due.
         self.lateness_ns = array("q")
-        #: Frames 0 to ``sent`` were due and sent, but for the withheld: the server did not read.
+        #: Frames 0 to ``sent`` were due and sent, but for the withheld (the server did not read),
+        #: and the dropped (the simulated network lost them).
         self.sent = 0
         self.withheld = array("q")
+        self.dropped = array("q")
         self.malformed = 0
         #: The first malformed messages and errors the server reported, in words.
         self.complaints: list[str] = []
@@ -64,6 +67,11 @@ class Recorder:
         self.local_port = 0
         #: Why the call could not be set up or ended before its time; empty if it went well.
         self.failure = ""
+
+    @property
+    def unsent(self) -> list[int]:
+        """Frames that were due and never reached the server."""
+        return [*self.withheld, *self.dropped]
 
     def media(self, now_ns: int, payload: bytes) -> None:
         """A media message came."""

@@ -24,6 +24,8 @@ COUNT_ROWS = (
     ("frames_out_of_order", "out of order"),
     ("frames_duplicated", "duplicated"),
     ("frames_unidentified", "unidentified"),
+    ("frames_reordered_on_purpose", "reordered on purpose"),
+    ("frames_dropped_on_purpose", "dropped on purpose"),
 )
 ASSISTANT_ROWS = (
     ("share", "of the time speaking"),

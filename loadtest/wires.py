@@ -1,30 +1,32 @@
-"""The two wires a caller can speak, as pure text in and out: Twilio Media Streams and plain.
+"""The wires a caller can speak, as pure text in and out: Twilio Media Streams, Telnyx and plain.
 
 A ``Wire`` says how audio is encoded; its ``open_stream`` makes the message side of one call. Both
 give every server message as a ``Received`` or raise ``WireError``. What is sent has the shapes and
 key order of Twilio's documentation; what is received is held to the strictness of Twilio's warning
-31951 (an extra or missing key, another stream's SID), because a real carrier would refuse it.
+31951 (an extra or missing key, another stream's SID), because a real carrier would refuse it;
+likewise Telnyx's, which plays no chunk shorter than 20 ms.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
-from loadtest import mulaw
-from loadtest.errors import WireError
-from loadtest.schedule import FRAME_MS, FRAMES_PER_SECOND, NS_PER_SECOND, CallPlan
+from loadtest.encodings import ENCODINGS, PCM16, PCMU, Encoding
+from loadtest.errors import UsageError, WireError
+from loadtest.schedule import FRAME_MS, FRAMES_PER_SECOND, CallPlan
 
 #: Twilio buffers ten minutes at most (warning 31931); no message may hold more than that.
-PAYLOAD_BYTES_MAX = 8000 * 600
+FRAMES_MAX = 600 * FRAMES_PER_SECOND
+#: Telnyx takes chunks of 20 ms to 30 s.
+TELNYX_FRAMES_MAX = 30 * FRAMES_PER_SECOND
 
 
 class Kind(IntEnum):
@@ -80,46 +82,63 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How one wire carries audio."""
+    """How one wire carries audio: what the caller says, and what it hears, at one rate."""
 
     name: str
-    rate: int
-    bytes_per_sample: int
-    headers: tuple[tuple[str, str], ...]
+    caller: Encoding
+    assistant: Encoding
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def rate(self) -> int:
+        """Samples in a second, in both directions."""
+        return self.caller.rate
 
     @property
     def frame_samples(self) -> int:
         """Samples of 20 ms."""
-        return self.rate // FRAMES_PER_SECOND
+        return self.caller.frame_samples
 
     @property
     def frame_bytes(self) -> int:
-        """Payload bytes of 20 ms."""
-        return self.frame_samples * self.bytes_per_sample
+        """Payload bytes of 20 ms that the caller hears."""
+        return self.assistant.frame_bytes
 
     @property
     def ns_per_byte(self) -> int:
-        """How long a payload byte plays."""
-        return NS_PER_SECOND // (self.rate * self.bytes_per_sample)
-
-    def encode(self, samples: NDArray[np.int16]) -> bytes:
-        """Payload bytes of int16 samples."""
-        return mulaw.encode(samples) if self is TWILIO else samples.astype("<i2").tobytes()
-
-    def decode(self, payload: bytes | bytearray | memoryview) -> NDArray[np.int16]:
-        """Samples, int16, of payload bytes (a whole number of samples)."""
-        return mulaw.decode(payload) if self is TWILIO else np.frombuffer(payload, "<i2")
+        """How long a payload byte plays that the caller hears."""
+        return self.assistant.ns_per_byte
 
     def open_stream(self, plan: CallPlan, parameters: Mapping[str, str]) -> Stream:
         """The messages of the planned call; ``parameters`` go where the wire has room for them."""
-        if self is TWILIO:
-            return TwilioStream(plan, parameters)
-        return PlainStream(plan, parameters)
+        if self.name == "telnyx":
+            return TelnyxStream(plan, parameters, self)
+        if self.name == "plain":
+            return PlainStream(plan, parameters)
+        return TwilioStream(plan, parameters)
 
 
-TWILIO = Wire("twilio", 8000, 1, (("User-Agent", "Twilio.TmeWs/1.0"),))
-PLAIN = Wire("plain", 16000, 2, ())
-WIRES = {wire.name: wire for wire in (TWILIO, PLAIN)}
+TWILIO = Wire("twilio", PCMU, PCMU, (("User-Agent", "Twilio.TmeWs/1.0"),))
+TELNYX = Wire("telnyx", PCMU, PCMU)
+PLAIN = Wire("plain", PCM16, PCM16)
+WIRES = {wire.name: wire for wire in (TWILIO, TELNYX, PLAIN)}
+
+
+def make_wire(name: str, caller: str | None, assistant: str | None) -> Wire:
+    """A wire with other encodings than its usual ones; raises UsageError where it cannot be."""
+    wire = WIRES[name]
+    if caller is None and assistant is None:
+        return wire
+    if wire is not TELNYX:
+        raise UsageError(f"--encoding and --answer are for --wire telnyx, not {name}")
+    said = ENCODINGS[caller or wire.caller.name]
+    heard = ENCODINGS[assistant or wire.assistant.name]
+    if said.rate != heard.rate:
+        raise UsageError(
+            f"{said.name} has {said.rate} samples a second, {heard.name} {heard.rate}: "
+            "frames can only be told when both have the same"
+        )
+    return replace(wire, caller=said, assistant=heard)
 
 
 class TwilioStream:
@@ -184,7 +203,7 @@ class TwilioStream:
         if not isinstance(body, dict) or len(body) != 1:
             raise WireError(f"{event} must be an object with one key")
         if event == "media":
-            return Received(Kind.MEDIA, _audio(body.get("payload"), TWILIO))
+            return Received(Kind.MEDIA, _audio(body.get("payload"), PCMU))
         return Received(Kind.MARK, text=_text(body, "name"))
 
     def _message(self, event: str, body: Mapping[str, object]) -> bytes:
@@ -197,6 +216,79 @@ class TwilioStream:
                 "streamSid": self._plan.stream_sid,
             }
         )
+
+
+class TelnyxStream:
+    """Telnyx media streaming in mode ``rtp``: chunks are numbered, those that get lost included."""
+
+    waits_for_ready = False
+
+    def __init__(self, plan: CallPlan, parameters: Mapping[str, str], wire: Wire) -> None:
+        self._wire = wire
+        self._parameters = dict(parameters)
+        self._call_control_id = f"v3:{plan.call_sid}"
+        self._stream_id = str(uuid.UUID(plan.stream_sid[2:]))
+        self._others = 1
+        self._media = (
+            b'{"event":"media","sequence_number":"%d","media":{"track":"inbound","chunk":"%d",'
+            b'"timestamp":"%d","payload":"%b"},"stream_id":"' + self._stream_id.encode() + b'"}'
+        )
+
+    def opening(self) -> list[bytes]:
+        """``connected`` and ``start``."""
+        name, _, rate = self._wire.caller.name.partition("/")
+        form = {"encoding": name, "sample_rate": int(rate or 8000), "channels": 1}
+        start = {
+            "user_id": str(uuid.UUID(int=0)),
+            "call_control_id": self._call_control_id,
+            "from": self._parameters.get("from", "+15550100"),
+            "to": self._parameters.get("to", "+15550199"),
+            "custom_parameters": self._parameters,
+            "media_format": form,
+        }
+        text = {"event": "start", "sequence_number": "1", "start": start}
+        connected = {"event": "connected", "version": "1.0.0"}
+        return [orjson.dumps(connected), orjson.dumps(text | {"stream_id": self._stream_id})]
+
+    def media(self, frame: int, payload: bytes) -> bytes:
+        """``media``: the first chunk is number 1, the timestamp counts from its beginning."""
+        number = frame + 1
+        return self._media % (number + self._others, number, frame * FRAME_MS, payload)
+
+    def mark(self, name: str) -> bytes:
+        """``mark``: playback has reached it, or it was cleared."""
+        return self._message("mark", {"name": name})
+
+    def key(self, digit: str) -> bytes:
+        """``dtmf``."""
+        return self._message("dtmf", {"digit": digit})
+
+    def stop(self) -> bytes:
+        """``stop``: the caller has hung up."""
+        return self._message("stop", {"call_control_id": self._call_control_id})
+
+    def receive(self, text: bytes | memoryview) -> Received:
+        """``media``, ``mark`` or ``clear``; raises WireError for what Telnyx would refuse."""
+        message = _object(text)
+        event = message.get("event")
+        if event == "clear" and len(message) == 1:
+            return Received(Kind.CLEAR)
+        if (event != "media" and event != "mark") or len(message) != 2:
+            raise WireError(f"keys {sorted(message)} with event {str(event)[:40]!r}")
+        body = message.get(event)
+        if not isinstance(body, dict) or len(body) != 1:
+            raise WireError(f"{event} must be an object with one key")
+        if event == "mark":
+            return Received(Kind.MARK, text=_text(body, "name"))
+        heard = self._wire.assistant
+        audio = _audio(body.get("payload"), heard, TELNYX_FRAMES_MAX)
+        if len(audio) < heard.frame_bytes:
+            raise WireError(f"a chunk of less than 20 ms: {len(audio)} bytes")
+        return Received(Kind.MEDIA, audio)
+
+    def _message(self, event: str, body: Mapping[str, object]) -> bytes:
+        self._others += 1
+        return orjson.dumps({"event": event, event: body, "stream_id": self._stream_id})
 
 
 class PlainStream:
@@ -238,7 +330,7 @@ class PlainStream:
             raise WireError("callId is missing or another call's")
         match message.get("type"):
             case "audio_out":
-                return Received(Kind.MEDIA, _audio(message.get("payload"), PLAIN))
+                return Received(Kind.MEDIA, _audio(message.get("payload"), PCM16))
             case "mark":
                 return Received(Kind.MARK, text=_text(message, "name"))
             case "clear":
@@ -276,13 +368,14 @@ def _text(body: Mapping[str, object], key: str) -> str:
     return value
 
 
-def _audio(payload: object, wire: Wire) -> bytes:
+def _audio(payload: object, encoding: Encoding, frames_max: int = FRAMES_MAX) -> bytes:
     if not isinstance(payload, str):
         raise WireError("payload must be a string")
     try:
         audio = binascii.a2b_base64(payload, strict_mode=True)
     except ValueError as error:  # binascii.Error, or text that is not ASCII
         raise WireError("payload is not base64") from error
-    if not audio or len(audio) % wire.bytes_per_sample or len(audio) > PAYLOAD_BYTES_MAX:
-        raise WireError(f"payload of {len(audio)} bytes")
+    size = len(audio)
+    if not size or size % encoding.unit or size > frames_max * encoding.frame_bytes:
+        raise WireError(f"payload of {size} bytes")
     return audio

@@ -51,11 +51,33 @@ class Field(IntEnum):
 
 
 #: Counters and gauges of a row that outlive the child: name -> help. The order is the layout.
+#: ``a/b`` is the count of what is labelled ``b`` in the family ``a``; see FAMILIES.
 COUNTERS: dict[str, str] = {
     "restarts": "Times this child was replaced after it had died.",
     "calls": "Calls accepted.",
-    "calls_refused": "Calls refused because no slot was free.",
-    "connections": "Connections accepted on the public port.",
+    "calls_refused": "Calls refused for want of room.",
+    "refusals/full": "Every worker has as many connections as it takes, or no slot was free.",
+    "refusals/late": "The workers' event loops were late.",
+    "refusals/dsp_late": "The DSP processes were late.",
+    "refusals/descriptors": "File descriptors were running out.",
+    "refusals/draining": "The worker was draining and no other took calls.",
+    "refusals/already_live": "The call or stream was live already.",
+    "handovers/sent": "Accepted here, handed to a worker with less to do.",
+    "handovers/taken": "Accepted elsewhere, taken here.",
+    "handovers/kept": "Kept because the other worker's socket was full.",
+    "handovers/lost": "Lost because no descriptor was free to receive it.",
+    "claims/asked": "Questions to other workers.",
+    "claims/answered": "Answers that came in time.",
+    "claims/timed_out": "Questions that were not answered in time, or could not be sent.",
+    "claims/late": "Answers that came when nobody waited for them any more.",
+    "claims/refused": "Claims that were not granted: somebody else holds the id.",
+    "claims/not_understood": "Datagrams that were neither question nor answer.",
+    "tokens/minted": "Tokens made.",
+    "tokens/redeemed": "Tokens that let their caller in.",
+    "tokens/refused": "Tokens that were used, lapsed, unknown, or whose home was silent.",
+    "connections": "WebSockets opened on the public port.",
+    "connections_taken": "Connections taken on the public port, whatever they asked for.",
+    "connections_failed": "Connections that ended before they could be read, in TLS mostly.",
     "messages_invalid": "Messages from a peer that were malformed and dropped.",
     "messages_unknown": "Messages of an unknown kind, ignored.",
     "frames_in": "Caller frames received from carriers.",
@@ -66,6 +88,8 @@ COUNTERS: dict[str, str] = {
     "rings_damaged": "Times damaged counters or headers in shared memory were found and reset.",
     "playout_gaps": "Times a carrier ran out of assistant audio within an utterance.",
     "media_gaps": "Holes in a carrier's media timestamps.",
+    "media_late": "Caller audio that came twice, or too late to be put in order.",
+    "carrier_errors": "Errors that a carrier reported.",
     "barge_ins": "Times a caller interrupted the assistant.",
     "utterances": "Caller utterances sent to speech-to-text.",
     "provider_errors": "Requests to a provider that failed.",
@@ -81,6 +105,15 @@ COUNTERS: dict[str, str] = {
     "dsp_busy_ns": "Time spent in passes, in nanoseconds.",
     "dsp_backlog_max": "Gauge: the most frames one slot was behind in the last pass.",
 }
+
+#: Counters with a label: family -> name of the label, help.
+FAMILIES: dict[str, tuple[str, str]] = {
+    "refusals": ("reason", "Calls refused, by reason."),
+    "handovers": ("event", "Connections handed between workers, by what became of them."),
+    "claims": ("event", "What workers asked of each other, by what became of it."),
+    "tokens": ("event", "Single-use tokens, by what became of them."),
+}
+assert {name.partition("/")[0] for name in COUNTERS if "/" in name} == set(FAMILIES)
 
 _COUNTER_AT = {name: len(Field) + i for i, name in enumerate(COUNTERS)}
 ROW_CELLS = len(Field) + len(COUNTERS)

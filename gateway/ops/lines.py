@@ -2,7 +2,9 @@
 
 The log goes to a pipe whose reader may be stuck, spooled records go to a disk that may be full or
 hang: either would stop every call of the process if its event loop wrote them. So the loop only
-appends to a list; the thread takes a batch and blocks in the write as long as it must. The list
+appends to a list; the thread takes a batch and blocks in the write as long as it must. It is woken
+for the first line and then lets others gather: each waking takes the interpreter from the loop for
+longer than a line takes to make. The list
 is bounded in lines and in bytes (lines being written count). Full is an answer: ``put`` returns
 False and the loss is reported through ``on_lost``, always with the queue's lock held, so that
 the callback may raise a counter without a lock of its own.
@@ -19,6 +21,9 @@ from collections.abc import Callable, Sequence
 
 #: Most lines handed to one ``write`` call, so that a failed write loses no more than these.
 BATCH_LINES_MAX = 256
+
+#: How long the first line of a batch waits for others.
+GATHER_S = 0.02
 
 #: Bytes the queue may hold, whatever the number of lines.
 BYTES_MAX = 8 * 1024 * 1024
@@ -42,6 +47,7 @@ class LineQueue:
         self._on_lost = on_lost
         self._lines_max = lines_max
         self._bytes_max = bytes_max
+        self._batch_lines_max = min(BATCH_LINES_MAX, lines_max)
         self._changed = threading.Condition()
         self._lines: list[bytes] = []
         self._lines_held = 0
@@ -63,7 +69,8 @@ class LineQueue:
             self._lines.append(line)
             self._lines_held += 1
             self._bytes_held += len(line)
-            self._changed.notify()
+            if len(self._lines) in (1, self._batch_lines_max):
+                self._changed.notify()
             return True
 
     def close(self, timeout_s: float) -> bool:
@@ -87,9 +94,13 @@ class LineQueue:
         """The next lines to write; none means that the queue is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines or self._closing)
+            self._changed.wait_for(self._is_batch, GATHER_S)
             batch = self._lines[:BATCH_LINES_MAX]
             del self._lines[:BATCH_LINES_MAX]
             return batch
+
+    def _is_batch(self) -> bool:
+        return len(self._lines) >= self._batch_lines_max or self._closing
 
     def _release(self, batch: Sequence[bytes], *, lost: int) -> None:
         with self._changed:

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from gateway import clock
 from gateway.ops.health import child_state, heartbeat_age_ns
-from supervisor.scoreboard import COUNTERS, Field, Row, Scoreboard
+from supervisor.scoreboard import COUNTERS, FAMILIES, Field, Row, Scoreboard
 
 PREFIX = "voice_gateway"
 LABELS = ("kind", "index")
@@ -37,7 +37,8 @@ class BoardCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metric families, each with one sample a child."""
         now_ns = clock.now_ns()
-        yield from map(self._counter, COUNTERS)
+        yield from map(self._counter, (name for name in COUNTERS if "/" not in name))
+        yield from map(self._family, FAMILIES)
         yield self._gauge(
             "up", "1 when the child is ready.", lambda row: child_state(row, now_ns) == "ready"
         )
@@ -68,6 +69,17 @@ class BoardCollector(Collector):
             return self._gauge(name, text[:1].upper() + text[1:], _reader(counter))
         family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=LABELS)
         return self._fill(family, _reader(counter))
+
+    def _family(self, name: str) -> Metric:
+        """Counters that a label tells apart."""
+        label, text = FAMILIES[name]
+        family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=(*LABELS, label))
+        for counter in COUNTERS:
+            base, _, value = counter.partition("/")
+            for row in self._board.rows() if base == name and value else ():
+                labels = (row.name.kind, str(row.name.index), value)
+                family.add_metric(labels, row.counter(counter))
+        return family
 
     def _gauge(self, name: str, text: str, value: Callable[[Row], float]) -> Metric:
         return self._fill(GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=LABELS), value)

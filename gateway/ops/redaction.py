@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache
 
 from pydantic import SecretStr
 
@@ -38,6 +40,25 @@ _DIGIT = re.compile(r"[0-9]")
 _NUMBER_DIGITS_MIN = 5
 
 
+class _Kind(Enum):
+    """What a field may hold, by its name."""
+
+    PLAIN = auto()
+    SECRET = auto()
+    SPEECH = auto()
+    NUMBER = auto()
+
+
+@lru_cache(maxsize=1024)  # the names of our own fields are few; a peer's may be anything
+def _kind_of(name: str) -> _Kind:
+    plain = name.lower().replace("-", "_").strip("_")
+    if plain in _SECRETS or plain.endswith(_SECRET_ENDS):
+        return _Kind.SECRET
+    if plain in _SPEECH or plain.endswith(_SPEECH_ENDS):
+        return _Kind.SPEECH
+    return _Kind.NUMBER if plain in _NUMBERS else _Kind.PLAIN
+
+
 @dataclass(frozen=True, slots=True)
 class Redactor:
     """The rules of one process; ``secrets`` are values that must not appear anywhere."""
@@ -51,12 +72,10 @@ class Redactor:
 
     def value(self, name: str, value: object, depth: int = 0) -> object:
         """One field's value, fit to be logged: JSON types as they are, the rest as a string."""
-        plain = name.lower().replace("-", "_").strip("_")
-        if plain in _SECRETS or plain.endswith(_SECRET_ENDS):
+        kind = _kind_of(name)
+        if kind is _Kind.SECRET or (kind is _Kind.SPEECH and not self.log_transcripts):
             return REDACTED
-        if plain in _SPEECH or plain.endswith(_SPEECH_ENDS):
-            return self._cleaned(name, value, depth) if self.log_transcripts else REDACTED
-        if plain in _NUMBERS:
+        if kind is _Kind.NUMBER:
             return last_digits(str(value))
         return self._cleaned(name, value, depth)
 

@@ -47,6 +47,11 @@ class Wire(Protocol):
     media_gaps: int
     media_gap_ms: int
 
+    @property
+    def media_late(self) -> int:
+        """Caller audio dropped because it came too late to be put in order, or twice."""
+        ...
+
     def receive(self, message: str | bytes) -> list[Event]:
         """Read one text message; raise ``RemoteWireError`` (and change nothing) if it is wrong."""
         ...
@@ -61,6 +66,10 @@ class Wire(Protocol):
 
     def clear(self, stream_id: str) -> bytes:
         """Make the message that drops what was sent and not played yet."""
+        ...
+
+    def hang_up(self, stream_id: str) -> bytes | None:
+        """Forget a call that we end; make the message that says so, None = there is none."""
         ...
 
     def ready(self, stream_id: str) -> bytes | None:
@@ -208,6 +217,15 @@ def _parameter(value: object, stream_id: str) -> str:
     raise RemoteWireError(
         "a parameter must be a string", kind="bad-parameters", stream_id=stream_id
     )
+
+
+def first_text(body: JsonObject, keys: tuple[str, ...]) -> str:
+    """Return the first non-empty string among ``keys``, or ""."""
+    for key in keys:
+        value = body.get(key)
+        if isinstance(value, str) and value:
+            return value
+    return ""
 
 
 def language_hint(tag: str) -> str:

@@ -14,6 +14,8 @@ class StreamStarted:
     """A call's audio begins. ``stream_id`` tells calls on one socket apart.
 
     ``language_hint`` is ``en``, ``ar``, ``ru``, ``auto`` (decide by listening) or "" (no hint).
+    ``encoding`` is that of the caller's audio; the assistant's is the same unless
+    ``assistant_encoding`` names another.
     """
 
     stream_id: str
@@ -21,6 +23,7 @@ class StreamStarted:
     encoding: Encoding
     language_hint: str
     parameters: Mapping[str, str]
+    assistant_encoding: Encoding | None = None
 
 
 class CallerAudio(NamedTuple):
@@ -57,4 +60,16 @@ class StreamStopped:
     stream_id: str
 
 
-Event = StreamStarted | CallerAudio | MarkPlayed | Digit | StreamStopped
+@dataclass(frozen=True, slots=True)
+class CarrierError:
+    """The carrier reports something wrong with us; ``code`` and ``title`` are its own words.
+
+    ``stream_id`` is "" when no stream has begun.
+    """
+
+    stream_id: str
+    code: str
+    title: str
+
+
+Event = StreamStarted | CallerAudio | MarkPlayed | Digit | StreamStopped | CarrierError

@@ -15,6 +15,7 @@ Gateway to client::
     {"type": "transcript", "callId": "a1", "role": "caller", "text": "hello"}
     {"type": "mark", "callId": "a1", "name": "e0.m3"}      tell when this was played
     {"type": "clear", "callId": "a1"}                      drop what was not played yet
+    {"type": "stop", "callId": "a1"}                       the gateway ends this call only
     {"type": "error", "callId": "a1", "message": "..."}
 
 Several calls may share a socket, told apart by ``callId``; while there is one, its id may be left
@@ -84,6 +85,7 @@ class PlainWire:
         self.messages_unknown = 0
         self.media_gaps = 0
         self.media_gap_ms = 0
+        self.media_late = 0
         # Live calls; each with the beginning of its `audio_out`, all but the payload.
         self._media_heads: dict[str, bytes] = {}
 
@@ -123,6 +125,12 @@ class PlainWire:
         """Make a ``clear``: the client drops what it has not played."""
         self._check_live(stream_id)
         return write_text({"type": "clear", "callId": stream_id})
+
+    def hang_up(self, stream_id: str) -> bytes | None:
+        """Make the ``stop`` of a call that we end; its id is new again."""
+        if self._media_heads.pop(stream_id, None) is None:
+            return None
+        return write_text({"type": "stop", "callId": stream_id})
 
     def ready(self, stream_id: str) -> bytes:
         """Make the ``ready`` that answers an ``init``."""

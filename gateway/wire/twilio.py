@@ -2,7 +2,8 @@
 
 In: ``connected``, ``start``, ``media``, ``mark``, ``dtmf``, ``stop``; out: ``media``, ``mark``,
 ``clear`` with exactly the documented keys, since Twilio answers others with warning 31951
-(https://www.twilio.com/docs/voice/media-streams/websocket-messages).
+(https://www.twilio.com/docs/voice/media-streams/websocket-messages). The dialect ``nested`` is for
+simplified clients that look for the stream's id in the body: there it stands in both places.
 
 What Twilio sends and what its documentation promises are not quite the same, and simplified
 clients differ once more, so the reader is lenient where nothing can go wrong: the stream's id may
@@ -20,6 +21,7 @@ legal order would allow anyway; out, everything but the payload is prepared once
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
+from typing import Literal
 
 from audio.format import FRAME_MS, WIRE_RATE, Encoding
 from gateway.errors import LocalWireError, RemoteWireError
@@ -31,6 +33,7 @@ from gateway.wire.base import (
     Role,
     Step,
     StreamState,
+    first_text,
     language_hint,
     read_count,
     read_digit,
@@ -51,6 +54,8 @@ from gateway.wire.events import (
     StreamStopped,
 )
 from gateway.wire.sequel import Sequel
+
+Dialect = Literal["standard", "nested"]
 
 _NEW, _LIVE, _ENDED = StreamState.NEW, StreamState.LIVE, StreamState.ENDED
 
@@ -95,6 +100,7 @@ class TwilioWire:
 
     __slots__ = (
         "_clear_message",
+        "_is_nested",
         "_live_id",
         "_mark_head",
         "_media_head",
@@ -107,7 +113,11 @@ class TwilioWire:
         "messages_unknown",
     )
 
-    def __init__(self) -> None:
+    #: Over TCP nothing is reordered.
+    media_late = 0
+
+    def __init__(self, dialect: Dialect = "standard") -> None:
+        self._is_nested = dialect == "nested"
         self.messages_unknown = 0
         self.media_gaps = 0
         self.media_gap_ms = 0
@@ -159,6 +169,9 @@ class TwilioWire:
         self._check_live(stream_id)
         return self._clear_message
 
+    def hang_up(self, stream_id: str) -> None:
+        """Twilio has no such message: its stream ends with the socket."""
+
     def ready(self, stream_id: str) -> None:
         """Twilio has no such message."""
 
@@ -205,22 +218,24 @@ class TwilioWire:
 
     def _identify(self, parsed: JsonObject, body: JsonObject) -> str:
         """Find the stream's id, beside ``event`` or in the body; by default it is the bound one."""
-        outer = _first_text(parsed, _STREAM_ID_KEYS)
-        inner = _first_text(body, _STREAM_ID_KEYS)
+        outer = first_text(parsed, _STREAM_ID_KEYS)
+        inner = first_text(body, _STREAM_ID_KEYS)
         if outer and inner and outer != inner:
             raise RemoteWireError("the message names two streams", kind="wrong-stream")
         return outer or inner or self._stream_id
 
     def _on_start(self, stream_id: str, body: JsonObject) -> list[Event]:
         # Twilio always names the call; a test client that does not has one call a stream.
-        call_id = read_id(_first_text(body, _CALL_ID_KEYS) or stream_id, "callSid")
+        call_id = read_id(first_text(body, _CALL_ID_KEYS) or stream_id, "callSid")
         encoding = _read_encoding(body.get("mediaFormat"), stream_id)
         parameters = read_parameters(body.get("customParameters"), stream_id)
         hint = parameters.get("languageHint") or parameters.get("language", "")
         quoted = write_text(stream_id)
         self._stream_id = stream_id
-        self._media_head = b'{"event":"media","streamSid":' + quoted + b',"media":{"payload":"'
-        self._mark_head = b'{"event":"mark","streamSid":' + quoted + b',"mark":{"name":'
+        inner = b'"streamSid":' + quoted + b"," if self._is_nested else b""
+        head = b',"streamSid":' + quoted
+        self._media_head = b'{"event":"media"' + head + b',"media":{' + inner + b'"payload":"'
+        self._mark_head = b'{"event":"mark"' + head + b',"mark":{' + inner + b'"name":'
         self._clear_message = b'{"event":"clear","streamSid":' + quoted + b"}"
         return [StreamStarted(stream_id, call_id, encoding, language_hint(hint), parameters)]
 
@@ -262,15 +277,6 @@ class TwilioWire:
     def _check_live(self, stream_id: str) -> None:
         if stream_id != self._live_id:
             raise LocalWireError(_NOT_LIVE)
-
-
-def _first_text(body: JsonObject, keys: tuple[str, ...]) -> str:
-    """Return the first non-empty string among ``keys``, or ""."""
-    for key in keys:
-        value = body.get(key)
-        if isinstance(value, str) and value:
-            return value
-    return ""
 
 
 def _read_encoding(media_format: object, stream_id: str) -> Encoding:

@@ -13,6 +13,7 @@ from pathlib import Path
 from loadtest import director
 from loadtest.analysis import CallResult
 from loadtest.errors import LoadTestError, NoServerError
+from loadtest.fault_rows.bare import BareServer
 from loadtest.fault_rows.checks import Check
 from loadtest.fault_rows.gateway import Gateway, running_gateway
 from loadtest.options import DEFAULT_AUDIO, Options, parse_options
@@ -55,7 +56,7 @@ class Bench:
         ramp = min(1.0, self.calls / 100)
         return Traffic(gateway, self.calls, "--seconds", f"{seconds}", "--ramp", f"{ramp}")
 
-    def at_once(self, gateway: Gateway, seconds: float) -> Traffic:
+    def at_once(self, gateway: Gateway | BareServer, seconds: float) -> Traffic:
         """The row's calls, which all connect in the same moment."""
         processes = ("--processes", "2")
         return Traffic(gateway, self.calls, "--seconds", f"{seconds}", *processes)
@@ -79,7 +80,7 @@ class Row:
 class Traffic:
     """Calls made by client processes, while this process does something to the gateway."""
 
-    def __init__(self, gateway: Gateway, calls: int, *arguments: str) -> None:
+    def __init__(self, gateway: Gateway | BareServer, calls: int, *arguments: str) -> None:
         size = ["--url", gateway.url, "--calls", str(calls), "--audio", str(CLIP)]
         self.options: Options = parse_options([*size, "--seed", str(next(_seeds)), *arguments])
         self._begun = threading.Event()

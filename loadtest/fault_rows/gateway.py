@@ -68,6 +68,8 @@ class Gateway:
         self._folder = folder
         self._segments = segments()
         self._dropped = ""
+        #: Whether it said that frames were dropped for their age.
+        self.aged = False
 
     @property
     def pid(self) -> int:
@@ -116,6 +118,17 @@ class Gateway:
                 found[int(index)] = float(line.rsplit(" ", 1)[1])
         return found
 
+    def told_apart(self, name: str, label: str) -> list[str]:
+        """The values of a metric's label under which anything was counted."""
+        lines = self.ask("/metrics")[1].splitlines()
+        counted = [each for each in lines if each.startswith(f"voice_gateway_{name}{{")]
+        found = {
+            each.partition(f'{label}="')[2].partition('"')[0]
+            for each in counted
+            if float(each.rsplit(" ", 1)[1])
+        }
+        return sorted(found)
+
     def connections(self) -> dict[int, int]:
         """Who holds each connection to the public port: the caller's port -> pid of a worker."""
         return {
@@ -161,6 +174,7 @@ class Gateway:
             name: sum(sum(self.counter(f"{name}_total", kind).values()) for kind in kinds)
             for name in DROPS
         }
+        self.aged |= counts["frames_aged"] > 0
         told = [f"{name} {count:.0f}" for name, count in counts.items() if count]
         self._dropped = f" ({', '.join(told)})" if told else ""
 
@@ -239,7 +253,10 @@ def segments() -> set[str]:
 
 
 def knock(url_port: int) -> str:
-    """Ask for a WebSocket and hang up: the status of the answer, or what came instead of one."""
+    """Ask for a WebSocket and hang up: the status of the answer, or what came instead of one.
+
+    Who is turned away is told when to try again: a 503 without that is no "503".
+    """
     head = (
         "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -247,12 +264,14 @@ def knock(url_port: int) -> str:
     try:
         with socket.create_connection(("127.0.0.1", url_port), timeout=HTTP_SECONDS) as peer:
             peer.sendall(head.encode())
-            words = peer.recv(64).split()
+            answer = peer.recv(4096)
     except TimeoutError:
         return "no answer"
     except OSError as error:
         return str(error.strerror).lower()
-    return words[1].decode() if len(words) > 1 else "hung up"
+    words = answer.split()
+    status = words[1].decode() if len(words) > 1 else "hung up"
+    return "503, not when" if status == "503" and b"\r\nRetry-After: " not in answer else status
 
 
 def _session(pid: int) -> int:

@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+import psutil
+
 from loadtest.errors import LoadTestError
 from loadtest.fault_rows.bench import Bench, Row
 from loadtest.fault_rows.checks import (
@@ -39,7 +41,7 @@ WAIT_SECONDS = 20.0
 
 
 def kill_worker(bench: Bench) -> Sequence[Check]:
-    """SIGKILL the worker that has the most calls, between two arrivals."""
+    """SIGKILL the worker that has the most calls, stopped for as long as it takes to list them."""
     with bench.gateway() as gateway:
         before, after = bench.seconds(3, 0.7), bench.seconds(4, 1.3)
         steady = bench.steady(gateway, before + after)
@@ -47,18 +49,18 @@ def kill_worker(bench: Bench) -> Sequence[Check]:
         steady.wait(before)
         victim = busiest(gateway.connections())
         arriving.wait_for_a_lull()
-        held = gateway.held_by(victim)
-        os.kill(victim, signal.SIGKILL)
         fault_ns = time.monotonic_ns()
+        held = freeze(gateway, victim)
+        os.kill(victim, signal.SIGKILL)
         ready_ms = ms(replaced(gateway, "worker", victim, bench.workers) - fault_ns)
         calls = [*steady.results(), *arriving.results()]
         stopped = gateway.stop()
     others = shared_out(held, calls, fault_ns)[1]
     return [
         only_those_on(held, calls, fault_ns),
-        none_lost(others, whose=" of the others"),
+        none_lost(others, " of the others", aged=gateway.aged),
         p99_moves(up_at(others, fault_ns), fault_ns, P99_MOVES_MS_MAX),
-        none_refused(arriving.results()),
+        none_refused(arriving.results(), fault_ns=fault_ns),
         at_most("new worker ready after", ready_ms, READY_MS_MAX, "ms"),
         stopped,
     ]
@@ -73,9 +75,8 @@ def stop_worker(bench: Bench) -> Sequence[Check]:
         steady.wait(before)
         victim = busiest(gateway.connections())
         arriving.wait_for_a_lull()
-        held = gateway.held_by(victim)
-        os.kill(victim, signal.SIGSTOP)
         fault_ns = time.monotonic_ns()
+        held = freeze(gateway, victim)
         killed_ns = gone_at(victim)
         replaced(gateway, "worker", victim, bench.workers)
         calls = [*steady.results(), *arriving.results()]
@@ -85,10 +86,10 @@ def stop_worker(bench: Bench) -> Sequence[Check]:
     killed = f"killed after {ms(killed_ns - fault_ns):.0f} ms"
     return [
         served_while_hung(arriving.results(), fault_ns + UNPLACEABLE_NS, killed_ns),
-        none_refused(arriving.results()),
+        none_refused(arriving.results(), fault_ns=fault_ns),
         Check(killed, late_ms <= KILLED_LATE_MS_MAX, timed=True),
         only_those_on(held, calls, fault_ns),
-        none_lost(others, whose=" of the others"),
+        none_lost(others, " of the others", aged=gateway.aged),
         stopped,
     ]
 
@@ -117,7 +118,7 @@ def _harm_dsp(bench: Bench, signum: signal.Signals, gap_ms_max: float) -> Sequen
         stopped = gateway.stop()
     return [
         none_cut(calls),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         gap_within(calls, fault_ns, gap_ms_max),
         stopped,
     ]
@@ -138,7 +139,7 @@ def crash_loop(bench: Bench) -> Sequence[Check]:
         Check(f"parked after {killed} deaths", 1 < killed <= 10),
         none_refused(calls),
         none_cut(calls),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         Check(f"{len(placed)} workers serve", len(placed) == bench.workers - 1),
         Check(f"/readyz: {shown(readyz)}", "degraded" in readyz),
         stopped,
@@ -150,6 +151,14 @@ def busiest(held: dict[int, int]) -> int:
     if not held:
         raise LoadTestError("no call is up")
     return Counter(held.values()).most_common(1)[0][0]
+
+
+def freeze(gateway: Gateway, pid: int) -> list[int]:
+    """Stop a process; the callers' ports of the connections that it holds then, for certain."""
+    os.kill(pid, signal.SIGSTOP)
+    if not until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, WAIT_SECONDS):
+        raise LoadTestError("the process could not be stopped")
+    return gateway.held_by(pid)
 
 
 def serving_dsp(gateway: Gateway) -> Child:

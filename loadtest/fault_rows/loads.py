@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import psutil
 
+from loadtest.fault_rows.bare import bare_server
 from loadtest.fault_rows.bench import Bench, Row
 from loadtest.fault_rows.checks import (
     Check,
@@ -21,16 +21,17 @@ from loadtest.fault_rows.checks import (
     none_cut,
     none_lost,
     none_refused,
+    setup_p99_ms,
     slowest_setup,
 )
 from loadtest.fault_rows.gateway import Gateway, knock, until
 from loadtest.host import TreeMeter
 
-#: Busy processes a core when the machine is starved.
-BUSY_PER_CORE = 2
-STARVED_SECONDS = 10.0
-#: The gateway looks at the last two seconds before it closes the door.
-NOTICED_SECONDS = 3.0
+#: Busy processes, step by step, until the gateway is late: much more, and it must lose frames.
+BUSY = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+#: The gateway looks at the last two or three seconds before it closes the door.
+STEP_SECONDS = 4.0
+REFUSED_SECONDS = 3.0
 RECOVERED_SECONDS = 15.0
 PLACED_RATIO_MAX = 1.05
 HANDSHAKE_MS_MAX = 150
@@ -39,34 +40,50 @@ PSS_BYTES_PER_CALL_MAX = 1000
 
 
 def starve(bench: Bench) -> Sequence[Check]:
-    """Twice the calls, and many busy processes beside them."""
+    """Twice the calls, and more and more busy processes beside them until new ones are refused."""
     bench = replace(bench, calls=2 * bench.calls)
     with bench.gateway() as gateway:
-        steady = bench.steady(gateway, STARVED_SECONDS + 5)
+        steady = bench.steady(gateway, STEP_SECONDS * len(BUSY) + REFUSED_SECONDS + 4)
         steady.wait(2)
         before = knock(gateway.port)
-        with busy_processes():
-            time.sleep(NOTICED_SECONDS)
-            answers = Counter(knock_for(gateway, STARVED_SECONDS - NOTICED_SECONDS))
-        calls = steady.results()
+        with ExitStack() as busy:
+            count = crowd_out(gateway, busy)
+            answers = Counter(knock_for(gateway, REFUSED_SECONDS))
         recovered = until(lambda: knock(gateway.port) == "101", RECOVERED_SECONDS)
+        calls = steady.results()
+        reasons = gateway.told_apart("refusals_total", "reason")
         stopped = gateway.stop()
     asked = sum(answers.values())
     others = {name: count for name, count in answers.items() if name != "503"}
-    text = f"{answers['503']} of {asked} new ones refused" + (f" ({others})" if others else "")
+    text = f"busy processes: {count}; {answers['503']} of {asked} new ones refused"
+    text += f" ({', '.join(reasons)})" if reasons else ""
+    text += f" (others: {others})" if others else ""
     text += "" if before == "101" else f", but {before} before the machine was starved"
     return [
         none_cut(calls),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         Check(text, before == "101" and asked > 0 and not others, timed=True),
         Check("let in again" if recovered else "never let in again", recovered),
         stopped,
     ]
 
 
+def crowd_out(gateway: Gateway, busy: ExitStack) -> int:
+    """Add busy processes until a new call is refused or there are enough; how many there are."""
+    running = 0
+    for wanted in BUSY:
+        busy.enter_context(busy_processes(wanted - running))
+        running = wanted
+        if "503" in knock_for(gateway, STEP_SECONDS):
+            break
+    return running
+
+
 def burst(bench: Bench) -> Sequence[Check]:
-    """Four times the calls connect in the same moment."""
+    """Four times the calls connect in the same moment; before that, to a bare server."""
     bench = replace(bench, calls=4 * bench.calls)
+    with bare_server(bench.workers) as bare:
+        floor_ms = setup_p99_ms(bench.at_once(bare, 1).results())
     with bench.gateway() as gateway:
         traffic = bench.at_once(gateway, 3)
         traffic.wait(2)
@@ -75,7 +92,7 @@ def burst(bench: Bench) -> Sequence[Check]:
         stopped = gateway.stop()
     return [
         evenly_placed(held.values(), bench.workers, PLACED_RATIO_MAX),
-        slowest_setup(calls, HANDSHAKE_MS_MAX),
+        slowest_setup(calls, HANDSHAKE_MS_MAX, floor_ms),
         none_refused(calls),
         none_cut(calls),
         stopped,
@@ -101,7 +118,7 @@ def churn(bench: Bench) -> Sequence[Check]:
     return [
         none_refused(short),
         none_cut(short),
-        none_lost(short),
+        none_lost(short, aged=gateway.aged),
         Check(f"PSS {grown:+.0f} bytes a call", grown < PSS_BYTES_PER_CALL_MAX, timed=True),
         Check(f"{fds_after - fds_before:+d} descriptors", fds_after <= fds_before),
         Check(f"{sessions:.0f} sessions left", idle_before and idle_after and not sessions),
@@ -110,14 +127,16 @@ def churn(bench: Bench) -> Sequence[Check]:
 
 
 @contextmanager
-def busy_processes() -> Iterator[None]:
-    """As many processes that only compute as starve this machine."""
-    count = BUSY_PER_CORE * len(os.sched_getaffinity(0))
+def busy_processes(count: int) -> Iterator[None]:
+    """So many processes that only compute, each in a session of its own.
+
+    Linux may share the processor out by sessions (autogroups): all in one would be as one.
+    """
     if shutil.which("stress-ng"):
-        commands = [["stress-ng", "--quiet", "--cpu", str(count)]]
+        commands = [["stress-ng", "--quiet", "--cpu", "1"]] * count
     else:
         commands = [[sys.executable, "-c", "while True: pass"]] * count
-    started = [subprocess.Popen(command) for command in commands]
+    started = [subprocess.Popen(command, start_new_session=True) for command in commands]
     try:
         yield
     finally:
@@ -153,8 +172,8 @@ def descriptors(gateway: Gateway) -> int:
 ROWS = (
     Row(
         "starve",
-        "CPU starved beside twice the calls",
-        "calls in progress lose 0 frames, new ones refused",
+        "CPU starved beside twice the calls: busy processes added until the gateway is late",
+        "calls in progress lose 0 frames, new ones refused (503, Retry-After), let in again",
         starve,
     ),
     Row(

@@ -32,7 +32,7 @@ def drain(bench: Bench) -> Sequence[Check]:
         stopped = exited(gateway)
     return [
         none_cut(calls),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         Check(f"/readyz {ready} at once", ready == 503),
         Check(f"new calls: {let_in}", let_in != "101"),
         stopped,
@@ -67,7 +67,7 @@ def reload(bench: Bench) -> Sequence[Check]:
     return [
         none_refused(calls),
         none_cut(calls),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         Check(all_new if done else f"not rolled within {ROLLED_SECONDS:.0f} s", done),
         Check("calls came until then" if under_load else "calls came only at first", holds=True),
         stopped,
@@ -94,7 +94,7 @@ def bad_reload(bench: Bench) -> Sequence[Check]:
         Check(same, before == after),
         Check(f"{len(lines)} error lines: {'; '.join(lines)[:160]}", len(lines) == 1),
         none_cut(calls),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         stopped,
     ]
 
@@ -117,7 +117,7 @@ def kill_supervisor(bench: Bench) -> Sequence[Check]:
         gone = gateway.gone(f"all processes gone after {ended_s:.0f} s", ended=True)
     return [
         none_cut(steady.results()),
-        none_lost(calls),
+        none_lost(calls, aged=gateway.aged),
         none_refused(arriving.results()),
         Check(
             f"knocks until {0.9 * accept_s:.1f} s: {late}", late == "served", timed=late == "503"

@@ -64,8 +64,13 @@ class Slot:
         self.caller = RingWriter(arena, arena.layout.caller_wire, n)
         self.assistant = RingWriter(arena, arena.layout.assistant_pcm, n)
 
-    def lease(self, encoding: Encoding, tag: int) -> None:
-        self._arena.words[self._arena.layout.word_index(SlotWord.ENCODING, self._n)] = encoding
+    def lease(self, caller: Encoding, tag: int, assistant: Encoding | None = None) -> None:
+        spoken = caller if assistant is None else assistant
+        for word, encoding in (
+            (SlotWord.CALLER_ENCODING, caller),
+            (SlotWord.ASSISTANT_ENCODING, spoken),
+        ):
+            self._arena.words[self._arena.layout.word_index(word, self._n)] = encoding
         self.caller.tag = self.assistant.tag = tag
         self._outputs.begin(self._n, tag)
 

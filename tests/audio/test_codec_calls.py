@@ -107,6 +107,21 @@ def test_byte_order_is_nothing_but_that(
     assert np.array_equal(np.frombuffer(spoken[0], ">i2"), np.frombuffer(spoken[1], "<i2"))
 
 
+def test_a_caller_may_hear_another_encoding_than_it_speaks(
+    make_plane: Callable[..., Plane],
+) -> None:
+    plane = make_plane(slots=2)
+    wide = cut(speech(TTS_RATE).tobytes(), 960)
+    mixed, plain = plane.slots
+    mixed.lease(Encoding.ALAW, tag=7, assistant=Encoding.PCM16_BE)
+    plain.lease(Encoding.PCM16_BE, tag=7)
+    assert plane.speak(mixed, wide) == plane.speak(plain, wide)
+    samples = speech(WIRE_RATE)
+    heard = plane.hear(mixed, frames_of(Encoding.ALAW, samples))
+    alone = call(plane, plain, Encoding.ALAW, frames_of(Encoding.ALAW, samples))
+    assert [pcm for pcm, _, _ in heard] == [pcm for pcm, _, _ in alone]
+
+
 def test_a_caller_in_g722_hears_nothing_of_an_interrupted_answer(
     make_plane: Callable[..., Plane],
 ) -> None:

@@ -11,9 +11,9 @@ import ssl
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
@@ -33,6 +33,8 @@ BEAT_S = 0.02
 AHEAD_NS = 10**15
 #: ... and who is alive has time to answer.
 ANSWER_TIMEOUT_MS = 2_000
+#: One command to a worker: a hundred tokens.
+RACE_BYTES_MAX = 16_384
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
@@ -92,7 +94,7 @@ class Place:
         self.control.send(json.dumps(command).encode())
 
     def hear(self) -> Any:
-        answer = json.loads(self.control.recv(4096))
+        answer = json.loads(self.control.recv(RACE_BYTES_MAX))
         assert "error" not in answer, answer["error"]
         return answer["answer"]
 
@@ -134,6 +136,10 @@ class Places:
 
     def connections(self) -> list[int]:
         return [row.get(Field.CONNECTIONS) for row in self.board.rows()]
+
+    def count(self, counter: str, place: int) -> int:
+        """A counter of one place."""
+        return self.board.row("worker", place).counter(counter)
 
     def fork(self, place: int) -> None:
         """Start a worker in a place, the second time as its own successor."""
@@ -204,7 +210,13 @@ class _Worker:
         shared, place = self._shared, self._place
         senders = tuple(sender for _, sender in shared.pairs)
         timeout_ms = shared.answer_timeout_ms
-        self.mesh = Mesh(place, shared.board, senders, answer_timeout_ms=timeout_ms)
+        self.mesh = Mesh(
+            place,
+            shared.board,
+            senders,
+            answer_timeout_ms=timeout_ms,
+            redeem_timeout_ms=timeout_ms,
+        )
         ways = Ways(
             place,
             shared.board,
@@ -223,7 +235,7 @@ class _Worker:
             await asyncio.sleep(BEAT_S)
 
     def _command(self) -> None:
-        command = json.loads(self._control.recv(4096))
+        command = json.loads(self._control.recv(RACE_BYTES_MAX))
         task = asyncio.create_task(self._obey(command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -239,21 +251,22 @@ class _Worker:
     async def _do_take(self, key: str) -> bool:
         return await self.mesh.take(key)
 
-    async def _do_redeem(self, key: str, ttl_ms: int = 60_000) -> bool:
-        return await self.mesh.redeem(key, ttl_ms)
+    async def _do_mint(self, value: str, ttl_ms: int = 60_000) -> str | None:
+        return self.mesh.mint(value, ttl_ms)
+
+    async def _do_redeem(self, key: str) -> str | None:
+        return await self.mesh.redeem(key)
 
     async def _do_race(self, keys: list[str], op: str, at_ns: int) -> list[str]:
-        """Claim all keys from one moment on; those won."""
-        claim = self.mesh.take if op == "take" else self._do_redeem
+        """Claim or redeem all keys from one moment on; those won."""
+        claim: Callable[[str], Awaitable[object]]
+        claim = self.mesh.take if op == "take" else self.mesh.redeem
         await asyncio.sleep(max(0, at_ns - clock.now_ns()) / 1e9)
         won = await asyncio.gather(*(claim(key) for key in keys))
         return [key for key, mine in zip(keys, won, strict=True) if mine]
 
     async def _do_release(self, key: str) -> None:
         self.mesh.release(key)
-
-    async def _do_counts(self) -> dict[str, int]:
-        return asdict(self.mesh.counts) | asdict(self.doorway.counts)
 
     async def _do_drain(self) -> None:
         self._row.set(Field.ADMITS, Admits.NO)

@@ -83,18 +83,28 @@ FRAMES = st.one_of(
     st.builds(
         frame,
         st.one_of(st.text(max_size=300).map(str.encode), st.binary(max_size=300)),
-        st.sampled_from([0, 1, 1, 1, 2, 9, 10]),
+        st.sampled_from([0, 1, 1, 1, 2, 9, 10, 8, 3]),
         fin=st.booleans(),
         masked=st.sampled_from([True] * 9 + [False]),
-        rsv=st.sampled_from([0] * 9 + [0x40]),
+        rsv=st.sampled_from([0] * 9 + [0x40, 0x20, 0x10]),
     ),
     st.integers(126, 400).map(lambda n: frame(b"x" * n)),
-    st.just(frame(struct.pack("!H", 1000) + b"bye", 8)),
+    st.sampled_from([0, 125, 126, 65535, 65536, 65537]).map(lambda n: frame(b"x" * n)),
+    # A length in more bytes than it needs: the common shape of what is not common.
+    st.integers(0, 130).map(lambda n: b"\x81\xfe" + struct.pack("!H", n) + bytes(4 + n)),
+    st.integers(0, 130).map(lambda n: b"\x81\xff" + struct.pack("!Q", n) + bytes(4 + n)),
+    st.binary(min_size=126, max_size=200).map(frame),
+    st.sampled_from([0, 999, 1000, 1005, 3000]).map(
+        lambda code: frame(struct.pack("!H", code) + b"bye", 8)
+    ),
     st.binary(max_size=20),
 )
 
 
-@given(st.lists(FRAMES, max_size=8), st.lists(st.integers(0, 3000), max_size=8))
+CUTS = st.integers(0, 3000) | st.integers(0, 70_000)
+
+
+@given(st.lists(FRAMES, max_size=8), st.lists(CUTS, max_size=8))
 def test_both_paths_give_the_same_events_for_any_cut(frames: list[bytes], cuts: list[int]) -> None:
     data = UPGRADE + b"".join(frames)
     whole, whole_output = talk(data, [], fast=False)

@@ -14,7 +14,6 @@ from gateway.claims import DIGEST_BYTES, Claims, digest, places_for
 KEYS = st.sampled_from([digest(name) for name in "abcdef"])
 HOLDERS = st.integers(0, 2)
 TTL = st.integers(1, 20)
-SPENT = -1
 CLAIMS_MAX = 4
 
 
@@ -35,11 +34,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS, holder=HOLDERS, ttl=TTL)
     def take(self, key: bytes, holder: int, ttl: int) -> None:
-        assert self.claims.take(key, holder, self.now, ttl) == self.add(key, holder, ttl)
-
-    @rule(key=KEYS, ttl=TTL)
-    def redeem(self, key: bytes, ttl: int) -> None:
-        assert self.claims.redeem(key, self.now, ttl) == self.add(key, SPENT, ttl)
+        assert self.claims.take(key, holder, self.now + ttl, self.now) == self.add(key, holder, ttl)
 
     @rule(key=KEYS, holder=HOLDERS, ttl=TTL)
     def renew(self, key: bytes, holder: int, ttl: int) -> None:
@@ -47,7 +42,7 @@ class TableMachine(RuleBasedStateMachine):
         expected = mine and (key in self.model or self.add(key, holder, ttl))
         if expected:
             self.model[key] = (holder, self.now + ttl)
-        assert self.claims.renew(key, holder, self.now, ttl) == expected
+        assert self.claims.renew(key, holder, self.now + ttl, self.now) == expected
 
     @rule(key=KEYS, holder=HOLDERS)
     def release(self, key: bytes, holder: int) -> None:
@@ -69,8 +64,7 @@ class TableMachine(RuleBasedStateMachine):
     @rule(holder=HOLDERS)
     def what_is_held_is_refused(self, holder: int) -> None:
         for key in self.model:
-            assert not self.claims.take(key, holder, self.now, 1)
-            assert not self.claims.redeem(key, self.now, 1)
+            assert not self.claims.take(key, holder, self.now + 1, self.now)
 
     @invariant()
     def it_is_bounded(self) -> None:
@@ -82,12 +76,12 @@ TestTable = TableMachine.TestCase
 
 def test_a_full_table_takes_again_when_something_has_lapsed() -> None:
     claims = Claims(2)
-    assert claims.take(b"a", 0, 0, 10)
-    assert claims.redeem(b"b", 0, 5)
-    assert not claims.take(b"c", 0, 4, 10)
-    assert claims.take(b"c", 0, 5, 10)
-    assert not claims.take(b"d", 0, 9, 10)
-    assert claims.take(b"d", 0, 10, 10)
+    assert claims.take(b"a", 0, until_ns=10, now_ns=0)
+    assert claims.take(b"b", 0, until_ns=5, now_ns=0)
+    assert not claims.take(b"c", 0, until_ns=14, now_ns=4)
+    assert claims.take(b"c", 0, until_ns=15, now_ns=5)
+    assert not claims.take(b"d", 0, until_ns=19, now_ns=9)
+    assert claims.take(b"d", 0, until_ns=20, now_ns=10)
 
 
 @given(st.text(), st.integers(1, 65))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.admission import Admits
+from gateway.admission import REASONS, Admits
 from gateway.limits import ACCEPTS_PER_WAKE_MAX, RETRY_AFTER_S
 from gateway.tls import server_context
 from supervisor.handover import hand_over, send
@@ -50,7 +50,7 @@ def set_admits(found: Places, place: int, admits: Admits) -> None:
 
 def taken(found: Places) -> int:
     """Connections that were ever taken, by whomever."""
-    return sum(int(found[place].ask(do="counts")["taken"]) for place in range(COUNT))
+    return sum(found.count("connections_taken", place) for place in range(COUNT))
 
 
 def settled(found: Places, connections: list[int]) -> None:
@@ -101,9 +101,13 @@ def test_a_closed_worker_hands_everything_on(found: Places) -> None:
         client.close()
 
 
-def test_a_full_gateway_refuses_with_503_and_says_when_to_try_again(found: Places) -> None:
+@pytest.mark.parametrize(("admits", "reason"), REASONS.items())
+def test_where_nobody_takes_calls_they_are_refused_with_503_and_a_reason(
+    found: Places, admits: Admits, reason: str
+) -> None:
     for place in range(COUNT):
-        set_admits(found, place, Admits.NO_SLOT)
+        set_admits(found, place, admits if admits is not Admits.YES else Admits.NO_SLOT)
+    before = found.count(f"refusals/{reason}", 1)
     refused = found.board.row("worker", 1).counter("calls_refused")
     with dial(found, 1) as client:
         answer = ask(client, UPGRADE % b"/")
@@ -111,6 +115,7 @@ def test_a_full_gateway_refuses_with_503_and_says_when_to_try_again(found: Place
         assert b"\r\nRetry-After: %d\r\n" % RETRY_AFTER_S in answer
         settled(found, [0, 0, 0, 0])
     assert found.board.row("worker", 1).counter("calls_refused") == refused + 1
+    assert found.count(f"refusals/{reason}", 1) == before + 1
     with dial(found, 1) as client:
         assert ask(client, HEALTH).startswith(b"HTTP/1.1 200 "), "health is answered"
     with dial(found, 1) as client:
@@ -126,6 +131,7 @@ def test_what_does_not_fit_into_a_hand_over_socket_is_kept(found: Places) -> Non
         set_admits(found, place, Admits.NO)
     client, answered_by = call(found, 1)
     assert answered_by == 1
+    assert found.count("handovers/kept", 1)
     settled(found, [0, 1, 0, 0])
     os.kill(found[3].pid, signal.SIGCONT)
     client.close()

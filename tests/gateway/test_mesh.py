@@ -1,10 +1,13 @@
-"""Claims among four real processes: races, a dead owner, a stopped one, a stranger's datagrams."""
+"""Claims and tokens among four real processes: races, the dead, the stopped, a stranger's words."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import re
+import select
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -41,6 +44,11 @@ def keys(count: int) -> list[str]:
     return [f"token:{next(_names)}" for _ in range(count)]
 
 
+def waiting_for(found: Places, place: int) -> bool:
+    """Whether something lies in a place's hand-over socket."""
+    return bool(select.select([found.pairs[place][0]], [], [], 0)[0])
+
+
 def race(found: Places, names: list[str], op: str, racers: list[int]) -> list[str]:
     """All racers want all keys at one moment; every key won, once for each time it was won."""
     at_ns = clock.now_ns() + SOON_NS
@@ -49,11 +57,84 @@ def race(found: Places, names: list[str], op: str, racers: list[int]) -> list[st
     return sorted(key for place in racers for key in found[place].hear())
 
 
-@pytest.mark.parametrize("op", ["take", "redeem"])
-def test_of_four_that_want_a_key_at_once_exactly_one_gets_it(four: Places, op: str) -> None:
+def tokens(found: Places, home: int, count: int) -> list[str]:
+    """Tokens of this home, once their other home has them, too."""
+    return [found[home].ask(do="mint", value=f"CA{n}") for n in range(count)]
+
+
+def test_of_four_that_want_a_key_at_once_exactly_one_gets_it(four: Places) -> None:
     names = keys(100)
-    assert race(four, names, op, [0, 1, 2, 3]) == sorted(names)
-    assert race(four, names, op, [3, 2, 1, 0]) == []
+    assert race(four, names, "take", [0, 1, 2, 3]) == sorted(names)
+    assert race(four, names, "take", [3, 2, 1, 0]) == []
+
+
+def test_of_four_that_redeem_a_token_at_once_exactly_one_gets_it(four: Places) -> None:
+    minted = [token for home in range(COUNT) for token in tokens(four, home, 25)]
+    assert race(four, minted, "redeem", [0, 1, 2, 3]) == sorted(minted)
+    assert race(four, minted, "redeem", [3, 2, 1, 0]) == []
+
+
+@pytest.mark.parametrize("place", range(COUNT))
+def test_a_token_brings_its_value_to_any_worker_once(four: Places, place: int) -> None:
+    token = four[1].ask(do="mint", value="CAé")
+    assert re.fullmatch(r"[A-Za-z0-9_-]{48}", token)
+    assert four[place].ask(do="redeem", key=token) == "CAé"
+    assert [four[p].ask(do="redeem", key=token) for p in range(COUNT)] == [None] * COUNT
+
+
+def test_what_is_no_token_of_ours_gives_nothing(four: Places) -> None:
+    token = four[0].ask(do="mint", value="CA1")
+    other_homes = "AAIA" + token[4:]
+    for wrong in ("", "x", "é" * 48, "A" * 48, "_" * 48, token + "AAAA", token[:-1], other_homes):
+        assert four[2].ask(do="redeem", key=wrong) is None
+    assert four[2].ask(do="redeem", key=token) == "CA1"
+
+
+def test_a_token_lapses(four: Places) -> None:
+    token = four[0].ask(do="mint", value="CA1", ttl_ms=1)
+    time.sleep(0.002)
+    assert four[2].ask(do="redeem", key=token) is None
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_either_home_may_die_and_its_successor_gives_nothing_out_again(dead: int) -> None:
+    with places(COUNT) as found:
+        minted = tokens(found, 0, 20)
+        assert race(found, minted[:5], "redeem", [2, 3]) == sorted(minted[:5])
+        found.kill(dead)
+        assert race(found, minted[5:10], "redeem", [2, 3]) == sorted(minted[5:10])
+        found.fork(dead)
+        wait_until(lambda: found.beats(dead), "the successor lives")
+        assert race(found, minted, "redeem", [0, 1, 2, 3]) == sorted(minted[10:])
+
+
+def test_with_both_its_homes_a_token_is_gone() -> None:
+    with places(COUNT) as found:
+        minted = tokens(found, 0, 3)
+        found.kill(0)
+        found.kill(1)
+        assert race(found, minted, "redeem", [2, 3]) == []
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_while_a_home_is_stopped_nobody_gets_its_tokens(stopped: int) -> None:
+    with places(COUNT, answer_timeout_ms=BRIEF_MS) as found:
+        minted = tokens(found, 0, 10)
+        os.kill(found[stopped].pid, signal.SIGSTOP)
+        assert race(found, minted[:5], "redeem", [2, 3]) == []
+        os.kill(found[stopped].pid, signal.SIGCONT)
+        assert race(found, minted[5:], "redeem", [2, 3]) == sorted(minted[5:])
+        assert race(found, minted, "redeem", [0, 1, 2, 3]) == []
+
+
+def test_a_home_that_dies_while_it_is_asked_is_passed_over() -> None:
+    with places(COUNT) as found:
+        (token,) = tokens(found, 0, 1)
+        found.stop(0)
+        found[2].tell(do="redeem", key=token)
+        wait_until(lambda: waiting_for(found, 0), "the question is in its socket")
+        found.kill(0)
+        assert found[2].hear() == "CA0"
 
 
 def test_a_worker_refuses_its_own_second_claim(four: Places) -> None:
@@ -73,48 +154,37 @@ def test_a_released_id_is_free_for_all_and_only_its_holder_can_release(four: Pla
     wait_until(lambda: bool(four[2].ask(do="take", key=key)), "the release has arrived")
 
 
-def test_a_spent_key_stays_spent(four: Places) -> None:
-    key = key_of(0)
-    assert four[1].ask(do="redeem", key=key)
-    assert not four[2].ask(do="redeem", key=key)
-    four[1].ask(do="release", key=key)
-    assert not four[1].ask(do="redeem", key=key)
-    assert not four[3].ask(do="take", key=key)
-
-
 def test_what_one_asks_itself_needs_no_datagram() -> None:
     with places(1) as alone:
         assert race(alone, names := keys(5), "take", [0]) == names
         assert race(alone, names, "take", [0]) == []
-        assert alone[0].ask(do="counts")["asked"] == 0
+        assert race(alone, minted := tokens(alone, 0, 2), "redeem", [0]) == sorted(minted)
+        assert alone.count("claims/asked", 0) == 0
 
 
 def test_a_dead_owner_s_claims_are_known_to_the_next_and_the_race_has_one_winner() -> None:
     with places(COUNT) as found:
-        held, spent = key_of(0), key_of(0)
+        held = key_of(0)
         assert found[2].ask(do="take", key=held)
-        assert found[2].ask(do="redeem", key=spent)
         found.kill(0)
         assert not found[3].ask(do="take", key=held)
-        assert not found[3].ask(do="redeem", key=spent)
         names = [key_of(0) for _ in range(20)]
-        assert race(found, names, "redeem", [1, 2, 3]) == sorted(names)
+        assert race(found, names, "take", [1, 2, 3]) == sorted(names)
         found.fork(0)  # it has forgotten everything
         wait_until(lambda: found.beats(0), "the successor lives")
-        assert race(found, [*names, held, spent], "redeem", [0, 1, 2, 3]) == []
+        assert race(found, [*names, held], "take", [0, 1, 2, 3]) == []
 
 
 def test_a_stopped_owner_has_one_winner_and_wins_nothing_when_it_goes_on() -> None:
     with places(COUNT, answer_timeout_ms=BRIEF_MS) as found:
         names = [key_of(0) for _ in range(20)]
         os.kill(found[0].pid, signal.SIGSTOP)
-        assert race(found, names, "redeem", [1, 2, 3]) == sorted(names)
+        assert race(found, names, "take", [1, 2, 3]) == sorted(names)
         os.kill(found[0].pid, signal.SIGCONT)
-        assert race(found, names, "redeem", [0]) == []
-        counts = [found[place].ask(do="counts") for place in (1, 2, 3)]
-        assert all(count["unanswered"] >= 20 for count in counts)
+        assert race(found, names, "take", [0]) == []
+        assert all(found.count("claims/timed_out", place) >= 20 for place in (1, 2, 3))
         wait_until(
-            lambda: sum(found[p].ask(do="counts")["late"] for p in (1, 2, 3)) >= 60,
+            lambda: sum(found.count("claims/late", p) for p in (1, 2, 3)) >= 60,
             "its late answers have come, and were of no use",
         )
 
@@ -143,12 +213,12 @@ def test_a_full_socket_is_no_answer() -> None:
 
 
 def test_nonsense_is_counted_and_hurts_nobody(four: Places) -> None:
-    before = four[1].ask(do="counts")["not_understood"]
+    before = four.count("claims/not_understood", 1)
     nonsense = [b"Q", b"A", b"Z" * 20, b"Q" + bytes(7), b"A" * 1000, b"Q" + b"\xff" * 40]
     for datagram in nonsense:
         four.pairs[1][1].send(datagram)
     wait_until(
-        lambda: four[1].ask(do="counts")["not_understood"] == before + len(nonsense),
+        lambda: four.count("claims/not_understood", 1) == before + len(nonsense),
         "all of it was counted",
     )
     assert four[1].ask(do="take", key=key_of(1))

@@ -47,8 +47,12 @@ class Gateway:
 
     def get(self, path: str) -> Any:
         """A console answer, parsed."""
+        return json.loads(self.text(path))
+
+    def text(self, path: str) -> str:
+        """A console answer."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.console_port}{path}", timeout=5) as r:
-            return json.loads(r.read())
+            return str(r.read().decode())
 
     def children(self, kind: str) -> list[dict[str, Any]]:
         return [c for c in self.get("/api/workers")["children"] if c["kind"] == kind]

@@ -13,7 +13,7 @@ import pytest
 from loadtest.fault_rows.bench import Bench
 from loadtest.faults import ROWS, measure
 
-SMALL = ("stop-worker", "kill-dsp", "drain", "reload", "kill-supervisor")
+SMALL = ("kill-worker", "stop-worker", "kill-dsp", "drain", "reload", "kill-supervisor")
 
 
 def failures(name: str, bench: Bench, *, timed: bool) -> list[str]:

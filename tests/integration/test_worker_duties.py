@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import ssl
 import urllib.error
@@ -121,6 +122,8 @@ def test_only_a_full_gateway_refuses_and_says_so(gateway: Callable[..., Gateway]
         full.value.close()
         assert body["reasons"][0] == "the gateway is full"
         assert not body["degraded"]
+        metrics = await asyncio.to_thread(running.text, "/metrics")
+        assert re.search(r'refusals_total\{.*reason="full"\} [1-9]', metrics)
         for call in calls:
             await call.close()
 

@@ -214,7 +214,7 @@ def listened() -> Caller:
     caller = Call().caller
     record, playout = caller.record, caller.playout
     record.opened_ns, record.closed_ns = NS_PER_SECOND, 2 * NS_PER_SECOND
-    audio = TWILIO.encode(np.full(800, 4000, np.int16))
+    audio = TWILIO.caller.encode(np.full(800, 4000, np.int16))
     record.media(NS_PER_SECOND + 250 * NS_PER_MS, audio)
     playout.media(NS_PER_SECOND + 250 * NS_PER_MS, len(audio))
     playout.clear(NS_PER_SECOND + 310 * NS_PER_MS)
@@ -231,7 +231,7 @@ def test_what_was_heard_lies_on_the_calls_own_time_line() -> None:
 
 def test_audio_queued_at_the_end_of_the_call_is_not_heard() -> None:
     caller = listened()
-    audio = TWILIO.encode(np.full(8000, 4000, np.int16))
+    audio = TWILIO.caller.encode(np.full(8000, 4000, np.int16))
     caller.record.media(2 * NS_PER_SECOND - 20 * NS_PER_MS, audio)
     caller.playout.media(2 * NS_PER_SECOND - 20 * NS_PER_MS, len(audio))
     assert np.count_nonzero(heard(caller, TWILIO)) == 480 + 160
@@ -250,7 +250,7 @@ def test_the_plain_wire_also_gives_transcripts(tmp_path: Path) -> None:
     caller = Call(PLAIN).caller
     record = caller.record
     record.opened_ns, record.closed_ns = NS_PER_SECOND, 2 * NS_PER_SECOND
-    audio = PLAIN.encode(np.full(3200, 4000, np.int16))  # 200 ms at 16 kHz
+    audio = PLAIN.caller.encode(np.full(3200, 4000, np.int16))  # 200 ms at 16 kHz
     record.media(NS_PER_SECOND, audio)
     caller.playout.media(NS_PER_SECOND, len(audio))
     record.transcript(NS_PER_SECOND + 5 * NS_PER_MS, "caller", "ten of clubs")

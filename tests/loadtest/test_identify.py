@@ -22,6 +22,7 @@ from loadtest.wires import PLAIN, TWILIO, Wire
 from tests.loadtest.echo_server import low_pass
 
 FRAMES = 150
+NONE = np.empty(0, np.int64)
 Floats = NDArray[np.float32]
 
 
@@ -110,7 +111,7 @@ def test_what_nobody_sent_is_nobodys_frame() -> None:
     result = found(Came(range(FRAMES)), received)
     assert (result.frames[41:59] == -1).all()
     assert result.frames[61:].tolist() == list(range(61, FRAMES))
-    assert set(range(41, 59)) <= set(result.in_place().tolist())
+    assert set(range(41, 59)) <= set(result.in_place(NONE).tolist())
 
 
 def test_silence_and_noise_are_not_told() -> None:
@@ -124,7 +125,7 @@ def test_silence_and_noise_are_not_told() -> None:
 def test_nothing_received() -> None:
     result = found(Came([]), np.empty((0, 160), np.float32))
     assert result.frames.size == 0
-    assert result.in_place().size == 0
+    assert result.in_place(NONE).size == 0
 
 
 @pytest.mark.parametrize("received", [1, 2, 7])
@@ -159,12 +160,26 @@ def test_the_wide_band_wire_too() -> None:
     assert result.delay_samples == 11
 
 
+def test_frames_that_were_never_sent_leave_no_room() -> None:
+    frames = np.array([0, 1, -1, 6, -1, 8])  # 3, 4 and 5 never reached the server
+    found = Identification(frames, 0.0).in_place(np.array([5, 3, 4]))
+    assert found.tolist() == [2, 7]
+    assert Identification(frames, 0.0).in_place(NONE).tolist() == [7]
+
+
+def test_a_seam_is_what_its_neighbours_leave_room_for() -> None:
+    heard = np.array([0, 1, 7, 4, 5, 5, 9, 10, 12])  # 2, 6, 7 and 11 never reached the server
+    found = Identification(heard, 0.0).with_seams(np.array([2, 6, 7, 11]))
+    assert found.frames.tolist() == [0, 1, 3, 4, 5, 8, 9, 10, 12]
+    assert Identification(heard, 0.0).with_seams(NONE).frames.tolist() == heard.tolist()
+
+
 def test_in_place_needs_neighbours_that_agree() -> None:
     unknown = -1
     frames = np.array([unknown, 4, unknown, 6, unknown, unknown, 11, unknown])
-    assert Identification(frames, 0.0).in_place().tolist() == [5]
+    assert Identification(frames, 0.0).in_place(NONE).tolist() == [5]
 
 
 @pytest.mark.parametrize(("frames", "held"), [([-1, -1, 2, 3], [0, 1]), ([-1, 0, 1], [])])
 def test_the_beginning_is_a_neighbour_too(frames: list[int], held: list[int]) -> None:
-    assert Identification(np.array(frames), 0.0).in_place().tolist() == held
+    assert Identification(np.array(frames), 0.0).in_place(NONE).tolist() == held

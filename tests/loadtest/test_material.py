@@ -23,8 +23,8 @@ def test_payloads_are_the_samples_encoded() -> None:
         assert frames.samples.shape == (len(frames), wire.frame_samples)
         for payload, samples in zip(frames.payloads, frames.samples, strict=True):
             audio = base64.b64decode(payload, validate=True)
-            assert len(audio) == wire.frame_bytes
-            assert np.array_equal(wire.decode(audio), (samples * 32768).astype(np.int16))
+            assert len(audio) == wire.caller.frame_bytes
+            assert np.array_equal(wire.caller.decoder()(audio), (samples * 32768).astype(np.int16))
 
 
 def test_a_last_frame_is_filled_up() -> None:

@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.errors import WireError
+from loadtest.errors import UsageError, WireError
 from loadtest.schedule import make_schedule
-from loadtest.wires import PLAIN, TWILIO, WIRES, Kind, Received, Stream, payload_of
+from loadtest.wires import (
+    PLAIN,
+    TWILIO,
+    WIRES,
+    Kind,
+    Received,
+    Stream,
+    make_wire,
+    payload_of,
+)
 
 PLAN = make_schedule(1, 1, 1).calls[0]
 FRAME = bytes(range(160))
@@ -127,6 +136,60 @@ def test_what_a_carrier_would_refuse(message: object) -> None:
         stream().receive(json.dumps(message).encode())
 
 
+def test_what_telnyx_sends() -> None:
+    call = make_wire("telnyx", "L16/16000", "G722").open_stream(PLAN, {"language": "ru"})
+    connected, start = map(json.loads, call.opening())
+    assert connected == {"event": "connected", "version": "1.0.0"}
+    form = {"encoding": "L16", "sample_rate": 16000, "channels": 1}
+    assert start["start"]["media_format"] == form
+    assert start["start"]["custom_parameters"] == {"language": "ru"}
+    assert start["start"]["call_control_id"].startswith("v3:")
+    media = json.loads(call.media(7, b"AAAA"))
+    assert media["media"] == {
+        "track": "inbound",
+        "chunk": "8",
+        "timestamp": "140",
+        "payload": "AAAA",
+    }
+    assert media["stream_id"] == start["stream_id"] == json.loads(call.stop())["stream_id"]
+    assert json.loads(call.mark("m"))["mark"] == {"name": "m"}
+
+
+def telnyx(**message: object) -> bytes:
+    return json.dumps(message).encode()
+
+
+def test_what_telnyx_may_be_told() -> None:
+    call = stream("telnyx")
+    payload = base64.b64encode(FRAME).decode()
+    assert call.receive(telnyx(event="media", media={"payload": payload})).payload == FRAME
+    assert call.receive(telnyx(event="mark", mark={"name": "m"})).text == "m"
+    assert call.receive(telnyx(event="clear")).kind is Kind.CLEAR
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"event": "media", "media": {"payload": base64.b64encode(bytes(159)).decode()}},
+        {"event": "media", "media": {"payload": base64.b64encode(bytes(30 * 8001)).decode()}},
+        {"event": "media", "streamSid": "a", "media": {"payload": "AAAA"}},
+        {"event": "media", "media": {"payload": "AAAA", "chunk": 1}},
+        {"event": "clear", "stream_id": "a"},
+        {"event": "mark", "mark": "m"},
+    ],
+)
+def test_what_telnyx_would_refuse(message: dict[str, object]) -> None:
+    with pytest.raises(WireError):
+        stream("telnyx").receive(telnyx(**message))
+
+
+def test_encodings_are_telnyxs_to_choose_and_of_one_rate() -> None:
+    assert make_wire("plain", None, None) is PLAIN
+    for name, said, heard in (("twilio", "PCMA", None), ("telnyx", "PCMU", "L16/16000")):
+        with pytest.raises(UsageError):
+            make_wire(name, said, heard)
+
+
 def test_what_a_plain_server_may_say() -> None:
     call = stream("plain")
 
@@ -180,6 +243,6 @@ def test_frames_of_twenty_ms() -> None:
 @given(st.lists(st.integers(-32768, 32767)))
 def test_plain_audio_is_little_endian_pcm16(values: list[int]) -> None:
     samples = np.array(values, np.int16)
-    payload = PLAIN.encode(samples)
+    payload = PLAIN.caller.encode(samples)
     assert payload == b"".join(value.to_bytes(2, "little", signed=True) for value in values)
-    assert PLAIN.decode(payload).tolist() == values
+    assert PLAIN.assistant.decoder()(payload).tolist() == values

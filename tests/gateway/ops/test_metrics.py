@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from gateway import clock
 from gateway.ops.metrics import Exposition
-from supervisor.scoreboard import COUNTERS, Field, Phase, RowName, Scoreboard
+from supervisor.scoreboard import COUNTERS, FAMILIES, Field, Phase, RowName, Scoreboard
 
 NAMES = [RowName("worker", 0), RowName("worker", 1), RowName("dsp", 0)]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -24,10 +24,10 @@ LIVENESS = {
 }
 
 
-def value(board: Scoreboard, sample: str, kind: str, index: int) -> float:
+def value(board: Scoreboard, sample: str, kind: str, index: int, **more: str) -> float:
     """One sample's value, by way of the text."""
     text = Exposition(board).render("")[0].decode()
-    labels = {"kind": kind, "index": str(index)}
+    labels = {"kind": kind, "index": str(index), **more}
     found = [
         item.value
         for family in parse_text(text)
@@ -45,8 +45,10 @@ def test_both_formats_are_accepted_and_hold_every_cell() -> None:
     assert text_type.startswith("text/plain")
     assert open_type.startswith("application/openmetrics-text")
     families = list(parse_text(text.decode()))
-    assert len(families) == len(COUNTERS) + len(LIVENESS)
-    assert {len(family.samples) for family in families} == {len(NAMES)}
+    plain = [counter for counter in COUNTERS if "/" not in counter]
+    assert len(families) == len(plain) + len(FAMILIES) + len(LIVENESS)
+    cells = len(NAMES) * (len(COUNTERS) + len(LIVENESS))
+    assert sum(len(family.samples) for family in families) == cells
     parsed = openmetrics.text_string_to_metric_families(open_text.decode())  # type: ignore[no-untyped-call]
     assert len(list(parsed)) == len(families)
     assert {family.name for family in families} > LIVENESS
@@ -68,12 +70,24 @@ def test_names_have_units_and_help() -> None:
 def test_a_count_arrives(counter: str, count: int) -> None:
     board = Scoreboard(NAMES, 1)
     board.row("worker", 1).count(counter, count)
-    sample = "voice_gateway_" + counter.replace("_ns", "_seconds")
+    base, _, label = counter.partition("/")
+    more = {FAMILIES[base][0]: label} if label else {}
+    sample = "voice_gateway_" + base.replace("_ns", "_seconds")
     if not COUNTERS[counter].startswith("Gauge:"):
         sample += "_total"
     expected = count / 1e9 if counter.endswith("_ns") else count
-    assert value(board, sample, "worker", 1) == pytest.approx(expected)
-    assert value(board, sample, "worker", 0) == 0
+    assert value(board, sample, "worker", 1, **more) == pytest.approx(expected)
+    assert value(board, sample, "worker", 0, **more) == 0
+
+
+def test_refusals_are_told_apart_by_their_reason() -> None:
+    board = Scoreboard(NAMES, 1)
+    board.row("worker", 0).count("refusals/full", 3)
+    board.row("worker", 0).count("refusals/late")
+    sample = "voice_gateway_refusals_total"
+    assert value(board, sample, "worker", 0, reason="full") == 3
+    assert value(board, sample, "worker", 0, reason="late") == 1
+    assert value(board, sample, "worker", 0, reason="draining") == 0
 
 
 def test_a_replaced_child_keeps_its_counts_and_starts_anew_otherwise() -> None:

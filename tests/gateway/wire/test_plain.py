@@ -185,6 +185,15 @@ def test_the_other_messages() -> None:
     assert json.loads(wire.error("", "no")) == {"type": "error", "message": "no"}
 
 
+def test_a_call_that_we_end_is_told_so_and_others_go_on() -> None:
+    wire = live("a", "b")
+    assert json.loads(wire.hang_up("a") or b"") == {"type": "stop", "callId": "a"}
+    assert wire.hang_up("a") is None
+    expect_fault(wire, audio("a"), "media-before-start", "a")
+    assert wire.receive(audio("b")) == [CallerAudio("b", FRAME, -1)]
+    assert len(wire.receive(text("init", "a"))) == 1
+
+
 def test_only_a_live_call_can_be_sent_to() -> None:
     wire = live("a", "b")
     wire.receive(text("stop", "a"))

@@ -319,6 +319,20 @@ def test_what_is_sent_reads_back(payload: bytes, name: str) -> None:
     assert peer.receive(wire.mark(SID, name)) == [MarkPlayed(SID, name)]
 
 
+def test_the_nested_dialect_names_the_stream_in_the_body_too() -> None:
+    wire = TwilioWire("nested")
+    wire.receive(start())
+    for text, body in (
+        (wire.media(SID, FRAME), {"payload": base64.b64encode(FRAME).decode()}),
+        (wire.mark(SID, "m"), {"name": "m"}),
+    ):
+        sent = json.loads(text)
+        event = sent.pop("event")
+        assert sent == {"streamSid": SID, event: {"streamSid": SID, **body}}
+        assert live().receive(text) != []
+    assert json.loads(wire.clear(SID)) == {"event": "clear", "streamSid": SID}
+
+
 def test_mark_and_clear_have_exactly_the_documented_keys() -> None:
     wire = live()
     marked = {"event": "mark", "streamSid": SID, "mark": {"name": "e0.m1"}}
@@ -353,3 +367,4 @@ def test_twilio_has_no_words_for_the_rest() -> None:
     assert wire.ready(SID) is None
     assert wire.transcript(SID, "caller", "hello") is None
     assert wire.error(SID, "no") is None
+    assert wire.hang_up(SID) is None

@@ -66,6 +66,7 @@ def test_a_late_gateway_may_refuse_which_only_a_quiet_machine_can_judge() -> Non
     assert none_refused([up(1), late]).timed
     assert not none_refused([up(1), late]).holds
     assert not none_refused([late, gone]).timed
+    assert none_refused([late, gone], fault_ns=gone.connect_ns + 1).timed
     came = up(1, connect_ns=FAULT, opened_ns=FAULT + 1)
     late.connect_ns = FAULT
     assert served_while_hung([came, late], FAULT, FAULT + 1) == Check(
@@ -153,9 +154,9 @@ def test_new_calls_do_not_wait_for_a_hung_worker() -> None:
 
 def test_the_slowest_handshakes() -> None:
     calls = [*[call(setup_ms=10.0)] * 98, *[call(setup_ms=400.0)] * 2, refused()]
-    assert slowest_setup(calls, 400).holds
-    assert not slowest_setup(calls, 399).holds
-    assert not slowest_setup([refused()], 1e9).holds
+    assert slowest_setup(calls, 400, 100).holds
+    assert not slowest_setup(calls, 399, 100).holds
+    assert not slowest_setup([refused()], 1e9, 100).holds
 
 
 def test_even_placement() -> None:

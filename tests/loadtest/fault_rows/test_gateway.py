@@ -77,7 +77,9 @@ def answered(reply: bytes) -> str:
 
 def test_a_knock_tells_what_was_answered() -> None:
     assert answered(b"HTTP/1.1 101 Switching Protocols\r\n\r\n") == "101"
-    assert answered(b"HTTP/1.1 503 Service Unavailable\r\n\r\n") == "503"
+    full = b"HTTP/1.1 503 Service Unavailable\r\n"
+    assert answered(full + b"Retry-After: 5\r\n\r\n") == "503"
+    assert answered(full + b"\r\n") == "503, not when"
     assert answered(b"") == "hung up"
     assert knock(free_port()) == "connection refused"
 
