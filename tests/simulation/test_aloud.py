@@ -41,17 +41,18 @@ STORY = {
         "الثانية. ستجدنا في الطابق الثاني بجانب المكتبة."
     ),
 }
+#: What Whisper understands of these voices at all: it makes "халатур" of espeak-ng's "хорошо".
 ACKNOWLEDGEMENTS = [
     ("en", "heart", "Mm-hmm."),
     ("en", "heart", "Okay."),
     ("en", "heart", "Right."),
     ("en", "heart", "Uh huh."),
+    ("en", "heart", "I see."),
     ("en", "espeak-en", "Okay."),
-    ("en", "espeak-en", "Yes."),
     ("ru", "espeak-ru", "Угу."),
     ("ru", "espeak-ru", "Да."),
-    ("ru", "espeak-ru", "Хорошо."),
-    ("ar", "espeak-ar", "نَعَم."),
+    ("ru", "espeak-ru", "Понятно."),
+    ("ar", "espeak-ar", "تمام."),
 ]
 INTERRUPTIONS = [
     ("en", "heart", "Stop."),
