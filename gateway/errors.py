@@ -36,6 +36,19 @@ WireFault = Literal[
 ]
 
 
+#: How a provider can fail: a short, bounded set of names to decide and count by.
+ProviderFault = Literal[
+    "timeout",  # no answer in time, or a stream that stalled
+    "connection",  # refused, reset, no such host
+    "server",  # it says it is broken (5xx)
+    "limited",  # it says we ask too much (429)
+    "key",  # it does not accept the key (401, 403)
+    "refused",  # it does not accept the request (other 4xx)
+    "garbage",  # an answer that cannot be understood, or is far too long
+    "closed",  # it was not asked: it has failed too often just now
+]
+
+
 class GatewayError(Exception):
     """Base of all errors raised on purpose."""
 
@@ -66,8 +79,20 @@ class CapacityError(GatewayError):
 
 
 class ProviderError(GatewayError):
-    """A speech or language provider failed."""
+    """A speech or language provider failed.
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    ``retry_after_ms`` is how long it asked us to wait; None when it did not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        fault: ProviderFault = "garbage",
+        retry_after_ms: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.fault: ProviderFault = fault
+        self.retry_after_ms = retry_after_ms

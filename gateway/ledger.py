@@ -12,12 +12,18 @@ from dataclasses import asdict, dataclass
 from gateway import clock
 from gateway.conversation.history import Role
 from gateway.conversation.timing import TurnTimes
+from gateway.departures import DONE
 from gateway.ops.log import Log
 from gateway.ops.records import (
     CallEnded,
     CallStarted,
+    CallSummarised,
+    CallTransferred,
+    ConversationStarted,
     MessageTaken,
     RecordsSender,
+    ResponderFollowed,
+    TurnAnswered,
     TurnInterrupted,
     TurnTaken,
 )
@@ -29,7 +35,10 @@ from supervisor.scoreboard import Row
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """Where a ledger reports to."""
+    """Where a ledger reports to. ``hang_up`` closes the stream, the last two end the call.
+
+    ``transfer`` is told a number, and whom to tell what became of it.
+    """
 
     log: Log
     records: RecordsSender
@@ -37,6 +46,8 @@ class Channels:
     wire: Wire
     send: Callable[[bytes], None]
     hang_up: Callable[[str], None]
+    end_call: Callable[[], None]
+    transfer: Callable[[str, Callable[[str], None]], None]
 
 
 class Ledger:
@@ -49,6 +60,8 @@ class Ledger:
         self._to = to
         self._started_ns = clock.now_ns()
         self._over = False
+        #: Of the conversation that a backend keeps; "" when none does.
+        self.conversation_id = ""
 
     def started(self, wire: str, responder: str, call: CallInfo) -> None:
         """The call's stream began."""
@@ -101,6 +114,7 @@ class Ledger:
     def answered(self, times: TurnTimes) -> None:
         """An answer began; this is how long the caller waited for it."""
         self._to.log.info("answered", **asdict(times))
+        self._to.records.send(TurnAnswered(self._call_id, clock.wall_ms(), **asdict(times)))
 
     def barged_in(self, latency_ms: int) -> None:
         """Playout stopped this long after the first voiced frame of the caller over it."""
@@ -112,12 +126,35 @@ class Ledger:
 
     def transfer(self, number: str) -> None:
         """The caller is to be handed over to this number now; what cannot be is hung up."""
-        self._to.hang_up("transfer")
+        self._to.log.info("transfer", number=number)
+        self._to.transfer(number, lambda result: self._transferred(number, result))
+
+    def _transferred(self, number: str, result: str) -> None:
+        if result == DONE:
+            self._to.row.count("calls_transferred")
+        self._to.log.info("transferred", result=result)
+        event = CallTransferred(self._call_id, clock.wall_ms(), number, result)
+        self._to.records.send(event)
+
+    def conversation_started(self, conversation_id: str) -> None:
+        """A backend keeps this conversation too."""
+        self.conversation_id = conversation_id
+        self._to.records.send(ConversationStarted(self._call_id, clock.wall_ms(), conversation_id))
+
+    def summarised(self, summary: str) -> None:
+        """What the call is about, as a backend sums it up now."""
+        self._to.records.send(CallSummarised(self._call_id, clock.wall_ms(), summary))
+
+    def followed_by(self, responder: str) -> None:
+        """Who answered has failed; this one goes on in their place."""
+        self._to.row.count("responders_followed")
+        self._to.log.warning("responder followed", responder=responder)
+        self._to.records.send(ResponderFollowed(self._call_id, clock.wall_ms(), responder))
 
     def failed(self, stage: str, error: Exception) -> None:
         """A provider or responder failed; the call goes on."""
         self._to.row.count("provider_errors")
-        self._to.log.error("provider failed", stage=stage, exc_info=error)
+        self._to.log.error("provider failed", stage=stage, reason=str(error))
 
     def crashed(self, error: BaseException) -> None:
         """A bug of ours: this call ends, no other."""
@@ -126,7 +163,7 @@ class Ledger:
 
     def hang_up(self) -> None:
         """The conversation is over."""
-        self._to.hang_up("hang-up")
+        self._to.end_call()
 
     def ended(self, reason: str, frames_in: int, frames_out: int) -> None:
         """The call is over."""

@@ -43,6 +43,10 @@ SPEECH_AHEAD_MS_MAX = 2_000  # of each clause that was synthesised and not given
 CLOSING_MS_MAX = 30_000  # the last words are heard by then, or will not be
 CALLS_PER_CONNECTION_MAX = 64
 
+# One turn: until the first words of its answer, whoever gives them; less is no time to try.
+TURN_BUDGET_MS = 8_000
+STAGE_MS_MIN = 200
+
 # Playout: how far ahead of the caller's ear we send, and how much goes into one message.
 PLAYOUT_LEAD_MS = 200
 MESSAGE_MS_MAX = 100
@@ -82,6 +86,21 @@ EARLY_EVENTS_MAX = 256  # of a call whose claims are still being asked for
 SINGLE_USE_KEYS_MAX = 65_536
 TOKEN_VALUE_BYTES_MAX = 512
 REDEEM_TIMEOUT_MS = 300
+
+# Providers, of one worker.
+PROVIDER_REQUESTS_MAX = (
+    128  # that wait for the first answer of one server; more wait for their turn
+)
+PROVIDER_TEXT_BYTES_MAX = 1024 * 1024
+PROVIDER_AUDIO_BYTES_MAX = 16 * 1024 * 1024  # five minutes of 24 kHz PCM
+APOLOGY_EVERY_MS = 5_000  # for what could not be spoken: once for all clauses of an answer
+CHAT_EXCHANGES_MAX = 40  # the model forgets what was said before these
+CHAT_REPLY_TOKENS_MAX = 400  # two minutes of speech
+CHAT_ROUNDS_MAX = 3  # requests a turn: what a tool says is answered, but not for ever
+TTS_CACHE_BYTES_MAX = 32 * 1024 * 1024  # eleven minutes of speech
+TTS_CACHE_SENTENCE_BYTES_MAX = 2 * 1024 * 1024  # 40 s
+PREPARED_CLAUSES_MAX = 400  # spoken before anybody calls; 60 are in one profile of three languages
+TTS_CACHE_SEEN_MAX = 4_096  # sentences remembered as said once
 
 # The end of a worker.
 GOODBYE_MS_MAX = 8_000

@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from audio.format import FRAME_MS, TTS_FRAME_BYTES
+from audio.format import FRAME_MS, TTS_FRAME_BYTES, WIRE_FORMATS, Encoding
 from gateway import clock, limits
 from gateway.bridge import Line
 from gateway.playout.marks import Marks
@@ -111,6 +111,30 @@ class Player:
             return False
         self._fed += 1
         return True
+
+    async def feed_encoded(self, audio: bytes) -> None:
+        """Take audio in the carrier's own encoding, whole frames; waits while enough waits."""
+        size = WIRE_FORMATS[self._line.encodings[1]].frame_bytes
+        for at in range(0, len(audio), size):
+            while not self.offer_encoded(audio[at : at + size]):
+                self._full = True
+                self._room.clear()
+                await self._room.wait()
+
+    def offer_encoded(self, payload: bytes) -> bool:
+        """Queue one encoded frame without a detour by the DSP; False when enough is waiting."""
+        if self._closed:
+            return True
+        if len(self._encoded) >= _ENCODED_FRAMES_MAX:
+            return False
+        self._fed += 1
+        self.play(payload, clock.now_ns())
+        return True
+
+    @property
+    def encodings(self) -> tuple[Encoding, Encoding]:
+        """What the carrier sends and what it takes."""
+        return self._line.encodings
 
     @property
     def _has_room(self) -> bool:

@@ -9,6 +9,7 @@ through ``close``.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from audio.format import FRAME_MS
@@ -43,6 +44,7 @@ class Session:
         "_conversation",
         "_ended",
         "_frame_bytes",
+        "_hear_wire",
         "_line",
         "_parts",
         "_push",
@@ -50,7 +52,6 @@ class Session:
         "_rest",
         "backlog",
         "call_id",
-        "conversation_id",
         "created_at_ms",
         "frames_in",
         "hear",
@@ -66,7 +67,6 @@ class Session:
         self.stream_id = started.stream_id
         self.call_id = started.call_id
         self.language_hint = started.language_hint
-        self.conversation_id = ""
         self.created_at_ms = self.last_activity_at_ms = clock.wall_ms()
         self.frames_in = 0
         self._parts = parts
@@ -77,6 +77,9 @@ class Session:
         self._push = parts.line.push_caller
         #: A frame of the caller's: 16 kHz PCM16, speech probability, level.
         self.hear = parts.conversation.hear
+        #: Wanted by a conversation that passes the carrier's audio on as it is.
+        self._hear_wire: Callable[[bytes], None] | None
+        self._hear_wire = getattr(parts.conversation, "hear_wire", None)
         #: An encoded frame of the assistant's, to be sent when it is due, and the time (ns).
         self.play = parts.player.play
         self.player = parts.player
@@ -88,6 +91,11 @@ class Session:
         self._reported = (0, 0, 0, parts.line.stale, parts.line.damage)
         self.player.on_heard = parts.conversation.heard_all
 
+    @property
+    def conversation_id(self) -> str:
+        """Of the conversation that a backend keeps; "" when none does."""
+        return self._parts.ledger.conversation_id
+
     def start(self) -> None:
         """Begin the conversation."""
         self._conversation.start()
@@ -96,6 +104,8 @@ class Session:
 
     def audio(self, payload: bytes, timestamp_ms: int) -> None:
         """Take encoded caller audio of any length; frames are cut here."""
+        if self._hear_wire is not None:
+            self._hear_wire(payload)
         size = self._frame_bytes
         if len(payload) == size and not self._rest and not self.backlog:
             self.frames_in += 1

@@ -9,14 +9,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import ConfigurationError
 
 #: A provider base URL with this value means the supervised local speech server.
 LOCAL = "local"
+OPENAI = "https://api.openai.com/v1"
 
 #: No machine has more; a longer range is a slip of the pen.
 CPUS_MAX = 4096
@@ -24,8 +34,11 @@ CPUS_MAX = 4096
 LogLevel = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 VadMode = Literal["silero", "level", "off"]
 Language = Literal["en", "ar", "ru", "auto"]
-ResponderName = Literal["message_taker", "echo", "recital"]
-#: Responders for measuring: they need neither speech-to-text nor text-to-speech.
+#: Who can answer; ``gateway.responders.registry`` and ``gateway.reception`` know how.
+RESPONDERS = ("message_taker", "backend", "llm", "realtime", "transcriber", "echo", "recital")
+#: Who takes every call while AI_CONVERSATION_ENABLED is false.
+TRANSCRIBER = "transcriber"
+#: Responders for measuring: they need neither speech-to-text nor text-to-speech, and stand alone.
 WITHOUT_PROVIDERS = frozenset({"echo", "recital"})
 
 
@@ -107,8 +120,10 @@ class Settings(BaseSettings):
     telnyx_byte_order: Literal["big", "little"] = Field(
         "big", description="Order of bytes in L16 of Telnyx, both ways: big (RFC 2586) or little."
     )
-    responder: ResponderName = Field(
-        "message_taker", description="Who answers: message_taker, echo or recital."
+    responder: str = Field(
+        "message_taker",
+        description=f"Who answers, comma-separated: who fails is followed by the next. "
+        f"Known: {', '.join(RESPONDERS)}.",
     )
     caller_responders: str = Field(
         "", description="Responders a caller may pick by parameter `responder`, comma-separated."
@@ -134,31 +149,162 @@ class Settings(BaseSettings):
         SecretStr(""), description="Key for providers that want one; the local server does not."
     )
     stt_base_url: str = Field(
-        LOCAL, description="Speech-to-text server with the OpenAI audio API; local = our own."
+        LOCAL,
+        description="Speech-to-text server with the OpenAI audio API; local = our own. Several, "
+        "comma-separated: the next is asked when one fails.",
     )
-    stt_model: str = Field("whisper-base", description="Model name sent to the STT server.")
+    stt_model: str = Field(
+        "",
+        description="Model names in the order of STT_BASE_URL; empty = gpt-transcribe at OpenAI, "
+        "whisper-base elsewhere.",
+    )
     tts_base_url: str = Field(
-        LOCAL, description="Text-to-speech server with the OpenAI audio API; local = our own."
+        LOCAL,
+        description="Text-to-speech server with the OpenAI audio API; local = our own. Several, "
+        "comma-separated: the next is asked when one fails.",
     )
-    tts_model: str = Field("local", description="Model name sent to the TTS server.")
+    tts_model: str = Field(
+        "",
+        description="Model names in the order of TTS_BASE_URL; empty = gpt-4o-mini-tts at OpenAI, "
+        "local elsewhere.",
+    )
     tts_voice: str = Field(
-        "", description="Voice name; empty = the language's code, which the local server knows."
+        "",
+        description="Voice names in the order of TTS_BASE_URL; empty = alloy at OpenAI, elsewhere "
+        "the language's code, which the local server knows.",
+    )
+    tts_speed: float = Field(
+        1.0, ge=0.25, le=4.0, description="How fast to speak; 1.0 is the voice's own speed."
+    )
+    llm_base_url: str = Field(
+        OPENAI,
+        description="Server with the OpenAI chat API for RESPONDER=llm. Several, comma-separated: "
+        "the next is asked when one fails.",
+    )
+    llm_model: str = Field(
+        "", description="Model names in the order of LLM_BASE_URL; empty = gpt-6-luna at OpenAI."
+    )
+    max_tokens_per_call: int = Field(
+        50_000,
+        ge=0,
+        description="Tokens one call may cost with RESPONDER=llm, then it ends; 0 = no limit.",
     )
 
-    @field_validator("stt_base_url", "tts_base_url")
+    ai_conversation_enabled: bool = Field(
+        True, description="false: say nothing, only write down what callers say."
+    )
+    backend_api_base_url: str = Field(
+        "", description="Address of the backend for RESPONDER=backend, before /conversation/..."
+    )
+    backend_api_timeout_ms: int = Field(
+        5_000,
+        ge=100,
+        le=60_000,
+        description="Milliseconds that one turn may wait for the backend, retries included.",
+    )
+    backend_api_key: SecretStr = Field(
+        SecretStr(""), description="Bearer token that the backend wants; empty = none."
+    )
+    backend_start: Literal["utterance", "call"] = Field(
+        "utterance",
+        description="When its conversation starts: utterance (we greet), call (it greets).",
+    )
+    backend_idempotent: bool = Field(
+        False, description="true: it knows Idempotency-Key, so what got no answer is sent again."
+    )
+    backend_idempotency_key: Literal["quoted", "bare"] = Field(
+        "quoted", description="How that header is written: quoted (the draft standard) or bare."
+    )
+    twilio_auth_token: SecretStr = Field(
+        SecretStr(""),
+        description="Secrets by which Twilio signs, comma-separated; then only Twilio gets in.",
+    )
+    twilio_account_sid: str = Field(
+        "", description="Account whose calls are hung up and transferred by Twilio's REST API."
+    )
+    twilio_api_base_url: str = Field(
+        "https://api.twilio.com", description="Address of Twilio's REST API."
+    )
+    records_days: int = Field(
+        0, ge=0, description="Days after which calls and messages are deleted; 0 = never."
+    )
+    stt_mode: Literal["utterance", "live"] = Field(
+        "utterance",
+        description="utterance sends what was said at a pause; live streams it to STT_BASE_URL's "
+        "Realtime API meanwhile.",
+    )
+    stt_live_model: str = Field(
+        "gpt-live-transcribe", description="Model of STT_MODE=live; STT_MODEL stands in for it."
+    )
+    realtime_base_url: str = Field(
+        "https://api.openai.com/v1",
+        description="Server with the OpenAI Realtime API, for RESPONDER=realtime.",
+    )
+    realtime_model: str = Field(
+        "gpt-realtime-2.1-mini", description="Speech-to-speech model of RESPONDER=realtime."
+    )
+    realtime_voice: str = Field("marin", description="Its voice.")
+    realtime_turn_detection: Literal["server", "semantic", "ours"] = Field(
+        "server",
+        description="Who ends the caller's turn: OpenAI's server or semantic VAD, or ours.",
+    )
+    max_cost_usd_per_call: float = Field(
+        0,
+        ge=0,
+        description="US dollars one realtime call may cost, then the message taker goes on; "
+        "0 = no limit.",
+    )
+
+    @field_validator("realtime_base_url")
     @classmethod
-    def _is_url(cls, value: str) -> str:
-        if value != LOCAL and not value.startswith(("http://", "https://")):
-            raise ValueError(f"must be `{LOCAL}` or begin with http:// or https://")
+    def _is_server(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
         return value
 
-    @field_validator("caller_responders")
+    @field_validator("stt_base_url", "tts_base_url", "llm_base_url")
+    @classmethod
+    def _are_urls(cls, value: str, info: ValidationInfo) -> str:
+        may_be_local = info.field_name != "llm_base_url"
+        for url in in_order(value):
+            if not (url == LOCAL and may_be_local) and not url.startswith(("http://", "https://")):
+                local = f"be `{LOCAL}` or " if may_be_local else ""
+                raise ValueError(f"must {local}begin with http:// or https://")
+        return value
+
+    @field_validator("backend_api_base_url", "twilio_api_base_url")
+    @classmethod
+    def _is_web_address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+    @field_validator("twilio_account_sid")
+    @classmethod
+    def _is_account(cls, value: str) -> str:
+        if value and not (value.startswith("AC") and value.isalnum() and value.isascii()):
+            raise ValueError("must begin with AC, as in Twilio's console")
+        return value
+
+    @field_validator("responder", "caller_responders")
     @classmethod
     def _are_responders(cls, value: str) -> str:
-        known = set(ResponderName.__args__)  # type: ignore[attr-defined]
-        unknown = [n for n in value.split(",") if n.strip() and n.strip() not in known]
+        unknown = [name for name in parse_names(value) if name not in RESPONDERS]
         if unknown:
-            raise ValueError(f"unknown responder {unknown[0].strip()!r}")
+            raise ValueError(f"unknown responder {unknown[0]!r}; known are {', '.join(RESPONDERS)}")
+        return value
+
+    @field_validator("responder")
+    @classmethod
+    def _can_follow_each_other(cls, value: str) -> str:
+        names = parse_names(value)
+        if not names:
+            raise ValueError("names nobody")
+        alone = [name for name in names if name in WITHOUT_PROVIDERS]
+        if alone and len(names) > 1:
+            raise ValueError(f"{alone[0]} never fails and follows nobody: it stands alone")
+        if "realtime" in names[1:]:
+            raise ValueError("realtime takes whole calls and follows nobody: name it first")
         return value
 
     @field_validator("pin_cpus")
@@ -176,12 +322,35 @@ class Settings(BaseSettings):
             raise ValueError(f"the public port and the console port are both {self.gateway_port}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("TLS_CERT and TLS_KEY belong together: set both or neither")
+        if "backend" in self.responders_in_use and not self.backend_api_base_url:
+            raise ValueError("RESPONDER=backend needs BACKEND_API_BASE_URL")
         if self.dsp_count > self.places:
             raise ValueError(
                 f"DSP_PROCESSES={self.dsp_processes} is too many: {self.workers} workers "
                 f"have work for {self.places} at most"
             )
         return self
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        """What a server that is in use cannot do without."""
+        used = [self.stt_base_url, self.tts_base_url] if self.uses_providers else []
+        used += [self.llm_base_url] if self.uses_llm else []
+        used += [self.realtime_base_url] if "realtime" in self.responders_in_use else []
+        if not self.openai_api_key.get_secret_value() and any(map(is_openai, used)):
+            raise ValueError("OPENAI_API_KEY is missing, and a server of OpenAI's is in use")
+        if self.stt_mode == "live" and not self.stt_live_base_url:
+            raise ValueError("STT_MODE=live needs a server in STT_BASE_URL: the local one cannot")
+        models = in_order(self.llm_model)
+        for at, url in enumerate(in_order(self.llm_base_url) if self.uses_llm else []):
+            if not is_openai(url) and not "".join(models[at : at + 1]):
+                raise ValueError(f"LLM_MODEL is missing for the server {url}")
+        return self
+
+    @property
+    def stt_live_base_url(self) -> str:
+        """Whose Realtime API STT_MODE=live uses: the first of STT_BASE_URL that is not our own."""
+        return next((url for url in in_order(self.stt_base_url) if url != LOCAL), "")
 
     @property
     def places(self) -> int:
@@ -199,9 +368,23 @@ class Settings(BaseSettings):
         return self.dsp_processes or max(2, self.workers // 2)
 
     @property
+    def responder_names(self) -> tuple[str, ...]:
+        """Who answers, in order: who fails is followed by the next."""
+        names = parse_names(self.responder)
+        if self.ai_conversation_enabled or names[0] in WITHOUT_PROVIDERS:
+            return names
+        return (TRANSCRIBER,)
+
+    @property
     def caller_responder_names(self) -> frozenset[str]:
         """Responders that a caller may pick."""
-        return frozenset(n.strip() for n in self.caller_responders.split(",") if n.strip())
+        names = frozenset(parse_names(self.caller_responders))
+        return names if self.ai_conversation_enabled else names & WITHOUT_PROVIDERS
+
+    @property
+    def responders_in_use(self) -> frozenset[str]:
+        """Everybody who may have to answer."""
+        return self.caller_responder_names.union(self.responder_names)
 
     @property
     def allowed_origins(self) -> frozenset[str]:
@@ -213,12 +396,35 @@ class Settings(BaseSettings):
     @property
     def uses_providers(self) -> bool:
         """Whether any configured responder listens and speaks through providers."""
-        return not {self.responder} | self.caller_responder_names <= WITHOUT_PROVIDERS
+        return not self.responders_in_use <= WITHOUT_PROVIDERS
 
     @property
     def needs_speech_server(self) -> bool:
         """Whether a provider that is in use points to the local speech server."""
-        return self.uses_providers and LOCAL in (self.stt_base_url, self.tts_base_url)
+        speech = (*in_order(self.stt_base_url), *in_order(self.tts_base_url))
+        return self.uses_providers and LOCAL in speech
+
+    @property
+    def uses_llm(self) -> bool:
+        """Whether a language model may have to answer."""
+        return "llm" in self.responders_in_use
+
+
+def in_order(text: str) -> tuple[str, ...]:
+    """The entries of a comma-separated list in which places count: an empty one is ""."""
+    return tuple(entry.strip() for entry in text.split(","))
+
+
+def is_openai(urls: str) -> bool:
+    """Whether a server of OpenAI's own is among these."""
+    hosts = (urlsplit(url).hostname or "" for url in in_order(urls))
+    return any(host == "api.openai.com" or host.endswith(".api.openai.com") for host in hosts)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """The names of a comma-separated list, each once, in order."""
+    names = (name.strip() for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def parse_cpus(text: str) -> list[int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -25,6 +25,7 @@ from gateway.channel_events import (
     HttpResponse,
     Upgrade,
 )
+from gateway.departures import Carrier, Departures, Leg
 from gateway.errors import CapacityError, RemoteWireError
 from gateway.ledger import Channels, Ledger
 from gateway.limits import BAD_MESSAGES_MAX, EARLY_EVENTS_MAX, RETRY_AFTER_S, START_TIMEOUT_MS
@@ -141,6 +142,7 @@ class SwitchboardParts:
     reception: Reception
     records: RecordsSender
     mesh: Mesh
+    carriers: Mapping[str, Carrier]
 
 
 class Switchboard:
@@ -158,6 +160,7 @@ class Switchboard:
         self._reception = parts.reception
         self._records = parts.records
         self._mesh = parts.mesh
+        self._departures = Departures(parts.carriers, parts.row, self._end)
         self._peers: dict[Connection, Peer] = {}
         self._warnings = RateLimited()
         self._by_slot: dict[int, Session] = {}
@@ -398,22 +401,28 @@ class Switchboard:
         if line is None:
             raise CapacityError("no slot is free")
         assert peer.wire_name is not None
-        choice = self._reception.choose(started)
+        transferable = self._departures.can_transfer(peer.wire_name)
+        choice = self._reception.choose(started, transferable=transferable)
         player = Player(line, wire, started.stream_id, peer.connection.send)
         ledger = Ledger(started, self._channels(peer, wire, started))
-        ledger.started(peer.wire_name, choice.responder, choice.call)
+        ledger.started(peer.wire_name, ",".join(choice.responders), choice.call)
         conversation = self._reception.conversation(choice, player, ledger)
         parts = SessionParts(self._bridge, line, player, conversation, ledger, self._row)
         return self.registry.get_or_create(started.stream_id, lambda: Session(started, parts))
 
     def _channels(self, peer: Peer, wire: Wire, started: StreamStarted) -> Channels:
+        assert peer.wire_name is not None
+        bound = log.bind(call=started.call_id, stream=started.stream_id)
+        leg = Leg(peer.wire_name, started.call_id, started.stream_id, bound)
         return Channels(
-            log=log.bind(call=started.call_id, stream=started.stream_id),
+            log=bound,
             records=self._records,
             row=self._row,
             wire=wire,
             send=peer.connection.send,
             hang_up=lambda reason: self._hang_up(started.stream_id, reason),
+            end_call=lambda: self._departures.hang_up(leg),
+            transfer=lambda number, told: self._departures.transfer(leg, number, told),
         )
 
     def _hang_up(self, stream_id: str, reason: str) -> None:

@@ -31,8 +31,9 @@ from gateway import clock
 from gateway.admission import SENTENCES, Admission, Admits, Pulse
 from gateway.bridge import Bridge
 from gateway.conversation.profile import Profile
+from gateway.departures import Carrier
 from gateway.doorway import Doorway, Ways
-from gateway.errors import ConfigurationError, ProviderError
+from gateway.errors import ConfigurationError
 from gateway.limits import CONNECTIONS_END_MS_MAX, GOODBYE_MS_MAX
 from gateway.mesh import Mesh
 from gateway.ops import log as logs
@@ -41,9 +42,11 @@ from gateway.ops.redaction import secrets_of
 from gateway.pipeline import Speech
 from gateway.reception import Reception
 from gateway.responders.profiles import load_profiles
-from gateway.settings import LOCAL, Settings
+from gateway.responders.registry import Staff
+from gateway.settings import Settings
 from gateway.switchboard import GOING_AWAY, GOING_DOWN, Switchboard, SwitchboardParts
 from gateway.tls import server_context
+from gateway.warm_up import WarmUp
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
 
 EXIT_CONFIG = 2
@@ -53,7 +56,6 @@ REPORT_EVERY_BEATS = 10
 DRAIN_LOOK_MS = 20
 # Calls make hardly any cycles; collections in their midst are heard.
 GC_THRESHOLD = (100_000, 50, 50)
-VOICES_TIMEOUT_MS = 60_000
 
 log = logs.get_logger(__name__)
 
@@ -87,7 +89,7 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
     _configure_log(settings, index)
     try:
         arena.check()
-        kit = _make_kit(settings, speech_url)
+        kit = _make_kit(settings, speech_url, row)
     except ConfigurationError as error:
         sys.stderr.write(f"worker-{index}: {error}\n")
         return EXIT_CONFIG
@@ -104,7 +106,7 @@ def main(  # noqa: PLR0913 - a child's main is told everything it may touch
         rest_ms = 0.4 * settings.dsp_tick_ms
         bridge = Bridge(arena, wake_dsp, asyncio.get_running_loop(), rest_ms)
         parts = _make_parts(settings, ways, kit, bridge, records)
-        async with _learning_voices(settings, speech_url, parts):
+        async with _warming_up(settings, speech_url, kit, parts):
             await Worker(parts, supervisor_pid).run(woken_fd)
         await kit.close()
         bridge.close()
@@ -120,7 +122,7 @@ def _make_parts(
 ) -> WorkerParts:
     board, row, place = ways.board, ways.row, ways.place
     mesh = Mesh(place, board, ways.senders)
-    reception = Reception(settings, row, kit.profiles, kit.speech)
+    reception = Reception(settings, row, kit.profiles, kit.speech, kit.staff)
     switchboard = Switchboard(
         SwitchboardParts(
             settings=settings,
@@ -130,6 +132,7 @@ def _make_parts(
             reception=reception,
             records=records,
             mesh=mesh,
+            carriers=kit.carriers,
         )
     )
     return WorkerParts(
@@ -159,14 +162,19 @@ class _Kit:
     tls: ssl.SSLContext | None
     profiles: dict[str, Profile]
     speech: Speech | None
+    staff: Staff
+    carriers: dict[str, Carrier]
 
     async def close(self) -> None:
+        for carrier in self.carriers.values():
+            await carrier.aclose()
+        await self.staff.aclose()
         if self.speech is not None:
             await self.speech.stt.aclose()
             await self.speech.tts.aclose()
 
 
-def _make_kit(settings: Settings, speech_url: str) -> _Kit:
+def _make_kit(settings: Settings, speech_url: str, row: Row) -> _Kit:
     """Load it; ``ConfigurationError`` when something cannot work."""
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:
@@ -174,53 +182,57 @@ def _make_kit(settings: Settings, speech_url: str) -> _Kit:
     return _Kit(
         tls=tls,
         profiles=load_profiles(settings.profile_dir),
-        speech=_make_speech(settings, speech_url) if settings.uses_providers else None,
+        speech=_make_speech(settings, speech_url, row) if settings.uses_providers else None,
+        staff=Staff.open(settings, row),
+        carriers=_make_carriers(settings),
     )
 
 
-def _make_speech(settings: Settings, speech_url: str) -> Speech:
-    # Imported here, before the worker is ready: it takes 0.4 s, and an echo needs none of it.
-    from gateway.providers.openai_stt import OpenAISpeechToText
-    from gateway.providers.openai_tts import OpenAITextToSpeech
+def _make_carriers(settings: Settings) -> dict[str, Carrier]:
+    """By wire, whoever can end and hand over its calls."""
+    # The first of several secrets is the present one; the others are on their way out.
+    token = settings.twilio_auth_token.get_secret_value().partition(",")[0].strip()
+    if not (token and settings.twilio_account_sid):
+        return {}
+    from gateway.providers.twilio_rest import TwilioRest
 
-    key = settings.openai_api_key.get_secret_value()
-    stt_url = speech_url if settings.stt_base_url == LOCAL else settings.stt_base_url
-    tts_url = speech_url if settings.tts_base_url == LOCAL else settings.tts_base_url
+    base_url = settings.twilio_api_base_url
+    return {"twilio": TwilioRest(base_url, settings.twilio_account_sid, token)}
+
+
+def _make_speech(settings: Settings, speech_url: str, row: Row) -> Speech:
+    # Imported here, before the worker is ready: it takes 0.4 s, and an echo needs none of it.
+    from gateway.providers.assembly import open_speech_to_text, open_text_to_speech
+    from gateway.providers.rehearsal import rehearse
+
+    rehearse()
     return Speech(
-        OpenAISpeechToText(base_url=stt_url, api_key=key, model=settings.stt_model),
-        OpenAITextToSpeech(
-            base_url=tts_url, api_key=key, model=settings.tts_model, voice=settings.tts_voice
-        ),
+        open_speech_to_text(settings, speech_url, row),
+        open_text_to_speech(settings, speech_url, row),
     )
 
 
 @contextlib.asynccontextmanager
-async def _learning_voices(
-    settings: Settings, url: str, parts: WorkerParts
+async def _warming_up(
+    settings: Settings, url: str, kit: _Kit, parts: WorkerParts
 ) -> AsyncGenerator[None, None]:
-    """Meanwhile find out which languages the local speech server speaks, if it is in use."""
-    if not settings.uses_providers or settings.tts_base_url != LOCAL:
+    """Meanwhile get to know the providers, if there are any."""
+    if kit.speech is None:
         yield
         return
-    task = asyncio.create_task(_learn_voices(url, parts.reception, parts.switchboard))
+    warm_up = WarmUp(
+        settings,
+        url,
+        kit.profiles.values(),
+        parts.reception,
+        kit.speech.tts,
+        parts.switchboard.warnings,
+    )
+    task = asyncio.create_task(warm_up.run())
     yield
     task.cancel()
-
-
-async def _learn_voices(url: str, reception: Reception, switchboard: Switchboard) -> None:
-    """Callers of a language without a voice will hear English."""
-    from gateway.providers.local_voices import spoken_languages
-
-    try:
-        listed = await spoken_languages(url, VOICES_TIMEOUT_MS)
-    except ProviderError:
-        log.exception("voices unknown")
-        return
-    reception.spoken = frozenset(name for name, install in listed.items() if not install)
-    for name, install in listed.items():
-        if install:
-            switchboard.warnings.append(f"no voice for {name}, callers hear English: {install}")
-            log.warning("no voice", language=name, install=install)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 class Vitals:

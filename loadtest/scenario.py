@@ -17,8 +17,8 @@ from loadtest.behaviour import Behaviour as Behaviour
 from loadtest.clips import load_clips
 from loadtest.ear import Ear
 from loadtest.identify import Reference
-from loadtest.material import Frames, conversation_loop, room_tone
-from loadtest.schedule import NS_PER_MS, CallPlan
+from loadtest.material import Frames, conversation_loop, encode_frames, room_tone
+from loadtest.schedule import FRAMES_PER_SECOND, NS_PER_MS, CallPlan
 from loadtest.talking import PAUSES_MS, Interrupter, Talker, Typist, torn, whole
 from loadtest.wires import Wire
 
@@ -130,6 +130,45 @@ class TalkScenario(Scenario):
         return Talker(sayings, self._room, Ear(self._frame_samples))
 
 
+class TurnsScenario(Scenario):
+    """Every caller says a clip each five seconds, from a phase of their own on, and never listens.
+
+    A steady load of turns for whatever answers them: how long it takes is told by the server's own
+    log, since a caller who does not wait may also speak over an answer.
+    """
+
+    seconds = 40.0
+
+    PERIOD_FRAMES = 5 * FRAMES_PER_SECOND
+
+    def __init__(self, wire: Wire, audio: Path, seed: int) -> None:
+        """The clips that are short enough, and the tone of the callers' rooms."""
+        clips = load_clips(audio, wire.rate)
+        short = [clip for clip in clips if clip.samples.size * 2 <= 5 * wire.rate] or clips[:1]
+        self._clips = [encode_frames(clip.samples, wire) for clip in short]
+        self._room = room_tone(wire, seed)
+
+    @override
+    def behaviour(self, plan: CallPlan) -> Behaviour:
+        """A caller with the call's clip and phase."""
+        clip = self._clips[plan.index % len(self._clips)]
+        return _Regular(clip, self._room, plan.material % self.PERIOD_FRAMES)
+
+
+class _Regular(Behaviour):
+    def __init__(self, clip: Frames, room: Frames, phase: int) -> None:
+        self._clip = clip.payloads
+        self._room = room.payloads
+        self._phase = phase
+
+    @override
+    def payload(self, frame: int, due_ns: int) -> bytes | None:
+        turn, at = divmod(frame - self._phase, TurnsScenario.PERIOD_FRAMES)
+        if turn >= 1 and at < len(self._clip):  # the first period is the greeting's
+            return self._clip[at]
+        return self._room[frame % len(self._room)]
+
+
 class BargeInScenario(Scenario):
     """The caller interrupts the assistant, in the midst of what it says, some times."""
 
@@ -171,6 +210,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     "echo": EchoScenario,
     "phone": PhoneScenario,
     "talk": TalkScenario,
+    "turns": TurnsScenario,
     "bargein": BargeInScenario,
     "dtmf": KeypadScenario,
 }

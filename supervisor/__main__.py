@@ -25,6 +25,7 @@ from typing_extensions import override
 from audio.arena import ArenaError
 from audio.layout import Layout
 from gateway.errors import ConfigurationError
+from gateway.responders.profiles import load_profiles
 from gateway.settings import Settings, load_settings
 from supervisor.composition import (
     Reloader,
@@ -59,7 +60,7 @@ _FLAGS = (
     ("--port", "N", "gateway_port"),
     ("--console-port", "N", "console_port"),
     ("--calls-per-worker", "N", "calls_per_worker"),
-    ("--responder", "NAME", "responder"),
+    ("--responder", "NAMES", "responder"),
     ("--log-level", "LEVEL", "log_level"),
 )
 
@@ -97,13 +98,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read, check_only = _read_command_line(arguments)
         settings = read()
         if check_only:
-            _say(f"ok: {_summary(settings)}")
-            return 0
+            return _check(settings)
         return _run(settings, read)
     except (ConfigurationError, ListenError, DescriptorError, ArenaError) as error:
         for sentence in str(error).splitlines():
             sys.stderr.write(f"voice gateway: {sentence}\n")
         return EXIT_CONFIG
+
+
+def _check(settings: Settings) -> int:
+    """Say what is configured and what will not work, servers of others included."""
+    import asyncio  # here: a supervisor that goes on to fork has no use for these
+    from datetime import UTC, datetime
+
+    from gateway.providers.check import look_at, servers_in_use
+
+    specs = servers_in_use(settings, "")
+    findings = asyncio.run(look_at(specs, datetime.now(UTC).date()))
+    for sentence in findings.configured:
+        _say(sentence)
+    for sentence in findings.warnings:
+        _say(f"warning: {sentence}")
+    if findings.faults:
+        raise ConfigurationError("\n".join(findings.faults))
+    _say(f"ok: {_summary(settings)}")
+    return 0
 
 
 def _read_command_line(arguments: Sequence[str] | None) -> tuple[Callable[[], Settings], bool]:
@@ -115,7 +134,9 @@ def _read_command_line(arguments: Sequence[str] | None) -> tuple[Callable[[], Se
 
     def read() -> Settings:
         found = ENV_FILE if env_file is None and ENV_FILE.exists() else env_file
-        return load_settings(found, **flags)
+        settings = load_settings(found, **flags)
+        load_profiles(settings.profile_dir)  # a fault in one is told now, not by the workers
+        return settings
 
     return read, check_only
 

@@ -37,6 +37,7 @@ KILL_AFTER_DRAIN_MS = 12_000
 NEEDS_RESTART = (
     "gateway_host", "gateway_port", "console_host", "console_port", "workers", "dsp_processes",
     "calls_per_worker", "pin_cpus", "dsp_tick_ms", "vad", "data_dir",
+    "records_days",
 )  # fmt: skip
 
 #: Descriptors of a process beside those of calls; a worker refuses calls at 90 % of its limit.

@@ -38,7 +38,7 @@ class Tone(ScriptedTextToSpeech):
     """One second of 440 Hz, in pieces that are no whole frames."""
 
     @override
-    async def speak(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, text: str, language: str, voice: str = "") -> AsyncGenerator[bytes, None]:
         wave = (9_000 * math.sin(2 * math.pi * 440 * n / TTS_RATE) for n in range(TTS_RATE))
         pcm = array("h", map(round, wave)).tobytes()
         for at in range(0, len(pcm), 1_234):

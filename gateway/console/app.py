@@ -88,7 +88,9 @@ async def _serve(inherited: Inherited) -> None:
     stop = asyncio.Event()
     stop_when_told(stop, inherited.alive_fd)
     database = Database(settings.data_dir / DATABASE)
-    recorder = Recorder(settings.data_dir, database, inherited.records_fds, row)
+    recorder = Recorder(
+        settings.data_dir, database, inherited.records_fds, row, settings.records_days
+    )
     pages = Pages(inherited.board, settings, database, Exposition(inherited.board))
     config = server_config(
         pages.app(),

@@ -44,6 +44,9 @@ PENDING_MAX = 10_000
 PACKETS_PER_WAKE_MAX = 64
 DRAIN_PACKETS_MAX = 10_000
 IMPORT_EVERY_BATCHES = 20
+#: Calls that are deleted at a time once they are too old, as often as spool files are imported.
+FORGET_CALLS_MAX = 100
+NS_PER_DAY = 24 * 3_600 * 10**9
 
 log = get_logger(__name__)
 
@@ -51,7 +54,16 @@ log = get_logger(__name__)
 class Recorder:
     """Reads every socket of ``fds``, writes to ``database``, counts bad packets in ``row``."""
 
-    def __init__(self, data_dir: Path, database: Database, fds: Sequence[int], row: Row) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        database: Database,
+        fds: Sequence[int],
+        row: Row,
+        keep_days: int = 0,
+    ) -> None:
+        """``keep_days``: how long calls are kept, 0 = for ever."""
+        self._keep_days = keep_days
         self._data_dir = data_dir
         self._database = database
         self._row = row
@@ -69,6 +81,7 @@ class Recorder:
             self._read_while_room()
             if batches % IMPORT_EVERY_BATCHES == 0:
                 await self._import_spools()
+                await self._forget_old()
             await self._flush()
             batches += 1
             with contextlib.suppress(TimeoutError):
@@ -167,6 +180,21 @@ class Recorder:
             log.info("spooled records imported", records=imported)
         if bad:
             self._refuse(bad, "a bad line in a spool file")
+
+    async def _forget_old(self) -> None:
+        """Delete some of the calls that are too old; the others of them next time."""
+        if not self._keep_days:
+            return
+        before = clock.wall_ms() * 1_000_000 - self._keep_days * NS_PER_DAY
+        try:
+            forgotten = await self._database.use(
+                lambda store: store.forget_before(before, FORGET_CALLS_MAX)
+            )
+        except StoreUnavailableError as error:
+            self._warn("old calls wait", str(error))
+            return
+        if forgotten:
+            log.info("old calls deleted", calls=forgotten)
 
     def _import_all(self, store: RecordsStore) -> tuple[int, int]:
         """Import every spool file that no worker is writing just now (in the store's thread)."""

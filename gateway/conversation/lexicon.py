@@ -26,6 +26,9 @@ from gateway.conversation.words import Phrases, norms
 #: Every fixed sentence: id -> the placeholders that it must contain.
 SENTENCES: Mapping[str, frozenset[str]] = {
     "greeting": frozenset({"business"}),
+    "offer": frozenset(),
+    "how_help": frozenset(),
+    "take_over": frozenset(),
     "ask_reason": frozenset(),
     "ask_name": frozenset(),
     "ask_caller_number": frozenset(),

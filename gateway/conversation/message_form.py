@@ -299,8 +299,8 @@ class MessageForm:
         self._taken = False
 
     def begin(self) -> Response:
-        """The first words of the call."""
-        return Response(self._prompts(("greeting", QUESTIONS[self.state])))
+        """What follows the greeting."""
+        return Response(self._prompts(("offer", QUESTIONS[self.state])))
 
     def hear(self, text: str, language: str) -> Response:
         """Take an utterance."""

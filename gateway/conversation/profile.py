@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import TypeVar
 
 from gateway.conversation.language import LANGUAGES
 from gateway.conversation.lexicon import placeholders
 from gateway.errors import ConfigurationError
+
+T = TypeVar("T")
 
 #: The profile for every number that has none of its own.
 DEFAULT = "default"
@@ -23,8 +26,9 @@ DEFAULT = "default"
 _SENTENCE_CHARS_MAX = 1_000
 _TEXT_CHARS_MAX = 20_000
 _ENTRIES_MAX = 200
+_KEYWORDS_MAX = 50
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_QUESTIONS = ("reason", "name", "number")
+_QUESTIONS = ("offer", "reason", "name", "number")
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
 _HOURS = re.compile(rf"closed|{_TIME}-{_TIME}(?:, ?{_TIME}-{_TIME})*")
 _PHONE_NUMBER = re.compile(r"\+?\d{3,15}")
@@ -34,7 +38,7 @@ _PHONE_NUMBER = re.compile(r"\+?\d{3,15}")
 class Profile:
     """One receptionist. Sentences are keyed by language; those that are absent have defaults.
 
-    ``questions`` maps a language to texts for the message taker's questions (reason, name,
+    ``questions`` maps a language to texts for the message taker's sentences (offer, reason, name,
     number). ``transfer_targets`` maps a spoken name to the number that it may be put through to.
     """
 
@@ -54,17 +58,30 @@ class Profile:
         """The business's name as it is said in a language."""
         return self.business_names.get(language, self.business_name)
 
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Names that callers are likely to say."""
+        names = (self.business_name, *self.business_names.values(), *self.transfer_targets)
+        return tuple(dict.fromkeys(names))[:_KEYWORDS_MAX]
+
+    def transfer_number(self, target: str) -> str:
+        """The number a target may be put through to, named by its name or number; "" for none."""
+        wanted, digits = target.strip().casefold(), number_key(target)
+        for name, number in self.transfer_targets.items():
+            if name.casefold() == wanted or (digits and number_key(number) == digits):
+                return number
+        return ""
+
 
 def parse(text: str) -> Profile:
-    """A profile from TOML; ``ConfigurationError`` names the key that is wrong."""
+    """A profile from TOML; ``ConfigurationError`` names each key that is wrong, a line each."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"not valid TOML: {error}") from error
-    _known_keys("", data, tuple(_KEYS))
     if "business_name" not in data:
-        raise ConfigurationError("business_name: is missing")
-    values = {key: _KEYS[key](key, value) for key, value in data.items()}
+        data["business_name"] = None  # the first fault of all
+    values = _checked("", data, _KEYS, lambda key, value: _KEYS[key](key, value))
     return Profile(**values)  # type: ignore[arg-type] # each entry of _KEYS returns its field's type
 
 
@@ -78,12 +95,29 @@ def number_key(number: str) -> str:
     return "".join(char for char in number if char in "0123456789")
 
 
-def _known_keys(prefix: str, table: Mapping[str, object], known: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise ConfigurationError(f"{prefix}{key}: unknown key; {hint}")
+def _checked(
+    prefix: str,
+    table: Mapping[str, object],
+    known: Iterable[str],
+    check: Callable[[str, object], T],
+) -> dict[str, T]:
+    """Each entry of a table, checked; all faults together, a line each. No ``known``: any key."""
+    names, values, faults = tuple(known), dict[str, T](), list[str]()
+    for key, value in table.items():
+        try:
+            if names and key not in names:
+                raise ConfigurationError(f"{prefix}{key}: unknown key; {_hint(key, names)}")
+            values[key] = check(key, value)
+        except ConfigurationError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+    return values
+
+
+def _hint(key: str, known: Sequence[str]) -> str:
+    near = get_close_matches(key, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 
 
 def _text(key: str, value: object, chars_max: int = _TEXT_CHARS_MAX) -> str:
@@ -101,6 +135,8 @@ def _instructions(key: str, value: object) -> str:
 
 
 def _name(key: str, value: object) -> str:
+    if value is None:
+        raise ConfigurationError(f"{key}: is missing")
     return _text(key, value, _SENTENCE_CHARS_MAX)
 
 
@@ -131,9 +167,12 @@ def _of_languages(
     check: Callable[[str, object], str],
 ) -> Callable[[str, object], Mapping[str, str]]:
     def parse_table(key: str, value: object) -> Mapping[str, str]:
-        table = _table(key, value)
-        _known_keys(f"{key}.", table, LANGUAGES)
-        return {language: check(f"{key}.{language}", text) for language, text in table.items()}
+        return _checked(
+            f"{key}.",
+            _table(key, value),
+            LANGUAGES,
+            lambda language, text: check(f"{key}.{language}", text),
+        )
 
     return parse_table
 
@@ -147,36 +186,36 @@ def _facts(key: str, value: object) -> tuple[str, ...]:
 
 
 def _opening_hours(key: str, value: object) -> Mapping[str, str]:
-    table = _table(key, value)
-    _known_keys(f"{key}.", table, _DAYS)
-    for day, hours in table.items():
-        if not isinstance(hours, str) or not _HOURS.fullmatch(hours):
+    def hours(day: str, text: object) -> str:
+        if not isinstance(text, str) or not _HOURS.fullmatch(text):
             raise ConfigurationError(
                 f'{key}.{day}: must be like "09:00-17:00", "09:00-12:00, 13:00-17:00" or "closed"'
             )
-    return {day: str(hours) for day, hours in table.items()}
+        return text
+
+    return _checked(f"{key}.", _table(key, value), _DAYS, hours)
 
 
 def _questions(key: str, value: object) -> Mapping[str, Mapping[str, str]]:
-    table = _table(key, value)
-    _known_keys(f"{key}.", table, LANGUAGES)
-    questions: dict[str, Mapping[str, str]] = {}
-    for language, texts in table.items():
+    def of_language(language: str, texts: object) -> Mapping[str, str]:
         inner = f"{key}.{language}"
-        _known_keys(f"{inner}.", _table(inner, texts), _QUESTIONS)
-        questions[language] = {
-            question: _sentence(f"{inner}.{question}", text)
-            for question, text in _table(inner, texts).items()
-        }
-    return questions
+        return _checked(
+            f"{inner}.",
+            _table(inner, texts),
+            _QUESTIONS,
+            lambda question, text: _sentence(f"{inner}.{question}", text),
+        )
+
+    return _checked(f"{key}.", _table(key, value), LANGUAGES, of_language)
 
 
 def _transfer_targets(key: str, value: object) -> Mapping[str, str]:
-    table = _table(key, value)
-    for target, number in table.items():
-        if not isinstance(number, str) or not _PHONE_NUMBER.fullmatch(number):
+    def number(target: str, text: object) -> str:
+        if not isinstance(text, str) or not _PHONE_NUMBER.fullmatch(text):
             raise ConfigurationError(f'{key}.{target}: must be a number like "+15551234567"')
-    return {target: str(number) for target, number in table.items()}
+        return text
+
+    return _checked(f"{key}.", _table(key, value), (), number)
 
 
 _KEYS: Mapping[str, Callable[[str, object], object]] = {

@@ -60,6 +60,8 @@ class RecordError(GatewayError):
 
 
 Role = Literal["caller", "assistant"]
+#: A time that was measured, or -1.
+Milliseconds = int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,56 @@ class MessageTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class ConversationStarted:
+    """A backend keeps this conversation too, under this id."""
+
+    call_id: str
+    at_ms: int
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallSummarised:
+    """What the call is about, as a backend sums it up; the latest holds."""
+
+    call_id: str
+    at_ms: int
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponderFollowed:
+    """Who answered has failed; this one has answered from here on."""
+
+    call_id: str
+    at_ms: int
+    responder: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAnswered:
+    """How long the caller waited for the assistant's last turn, stage by stage; -1 = no such."""
+
+    call_id: str
+    at_ms: int
+    endpoint_ms: Milliseconds
+    transcript_ms: Milliseconds
+    first_words_ms: Milliseconds
+    first_audio_ms: Milliseconds
+    response_ms: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class CallTransferred:
+    """The caller was to be handed over to a number: ``done``, or what was in the way."""
+
+    call_id: str
+    at_ms: int
+    to_number: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """The call is over; ``reason`` in a few fixed words, ``duration_ms`` by the steady clock."""
 
@@ -116,7 +168,18 @@ class CallEnded:
     duration_ms: int
 
 
-Event = CallStarted | TurnTaken | TurnInterrupted | MessageTaken | CallEnded
+Event = (
+    CallStarted
+    | TurnTaken
+    | TurnInterrupted
+    | TurnAnswered
+    | MessageTaken
+    | ConversationStarted
+    | CallSummarised
+    | ResponderFollowed
+    | CallTransferred
+    | CallEnded
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +194,12 @@ _KINDS: dict[str, type[Event]] = {
     "call_started": CallStarted,
     "turn_taken": TurnTaken,
     "turn_interrupted": TurnInterrupted,
+    "turn_answered": TurnAnswered,
     "message_taken": MessageTaken,
+    "conversation_started": ConversationStarted,
+    "call_summarised": CallSummarised,
+    "responder_followed": ResponderFollowed,
+    "call_transferred": CallTransferred,
     "call_ended": CallEnded,
 }
 _KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
@@ -208,6 +276,7 @@ def _is_texts(value: object) -> bool:
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "str": _is_text,
     "int": _is_int,
+    "Milliseconds": lambda value: value == -1 or _is_int(value),
     "Role": lambda value: value in ("caller", "assistant"),
     "dict[str, str]": _is_texts,
 }

@@ -5,6 +5,9 @@ order. A call's row is made by whichever of its records comes first; the earlies
 latest end hold. An end older than the latest start is that of an earlier part of a resumed call,
 so that call is still running.
 
+A release adds tables and changes none: an older database gets those that it lacks, and an older
+release is not disturbed by those that it does not know.
+
 The file's mode is 0600. A batch is one transaction, on disk before ``write`` returns.
 """
 
@@ -24,9 +27,14 @@ import orjson
 from gateway.ops.records import (
     CallEnded,
     CallStarted,
+    CallSummarised,
+    CallTransferred,
+    ConversationStarted,
     MessageTaken,
     Record,
     RecordError,
+    ResponderFollowed,
+    TurnAnswered,
     TurnInterrupted,
     TurnTaken,
     decode,
@@ -64,6 +72,27 @@ CREATE TABLE messages (
 CREATE INDEX messages_by_sequence ON messages (sequence);
 """
 
+_ADDED = """
+CREATE TABLE IF NOT EXISTS answers (
+    call_id TEXT NOT NULL, sequence INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    endpoint_ms INTEGER NOT NULL, transcript_ms INTEGER NOT NULL, first_words_ms INTEGER NOT NULL,
+    first_audio_ms INTEGER NOT NULL, response_ms INTEGER NOT NULL, PRIMARY KEY (call_id, sequence)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS followers (
+    call_id TEXT NOT NULL, sequence INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    responder TEXT NOT NULL, PRIMARY KEY (call_id, sequence)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS transfers (
+    call_id TEXT NOT NULL, sequence INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    to_number TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (call_id, sequence)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS conversations (
+    call_id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL DEFAULT '',
+    started_sequence INTEGER NOT NULL DEFAULT 0, summary TEXT NOT NULL DEFAULT '',
+    summary_sequence INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+"""
+
 _SEEN = """INSERT INTO calls (call_id, first_sequence) VALUES (:call_id, :sequence)
 ON CONFLICT (call_id) DO UPDATE SET first_sequence = min(first_sequence, excluded.first_sequence)"""
 
@@ -86,16 +115,41 @@ _INTERRUPTION = (
 
 _MESSAGE = "INSERT OR IGNORE INTO messages VALUES (:call_id, :sequence, :at_ms, :fields)"
 
+_ANSWER = """INSERT OR IGNORE INTO answers VALUES (:call_id, :sequence, :at_ms, :endpoint_ms,
+:transcript_ms, :first_words_ms, :first_audio_ms, :response_ms)"""
+
+_FOLLOWER = "INSERT OR IGNORE INTO followers VALUES (:call_id, :sequence, :at_ms, :responder)"
+
+_TRANSFER = (
+    "INSERT OR IGNORE INTO transfers VALUES (:call_id, :sequence, :at_ms, :to_number, :result)"
+)
+
+_CONVERSATION = """INSERT INTO conversations (call_id, conversation_id, started_sequence)
+VALUES (:call_id, :conversation_id, :sequence) ON CONFLICT (call_id) DO UPDATE SET
+conversation_id = excluded.conversation_id, started_sequence = excluded.started_sequence
+WHERE started_sequence < excluded.started_sequence"""
+
+_SUMMARY = """INSERT INTO conversations (call_id, summary, summary_sequence)
+VALUES (:call_id, :summary, :sequence) ON CONFLICT (call_id) DO UPDATE SET
+summary = excluded.summary, summary_sequence = excluded.summary_sequence
+WHERE summary_sequence < excluded.summary_sequence"""
+
 _STATEMENTS: dict[type, tuple[str, ...]] = {
     CallStarted: (_SEEN, _STARTED_FIRST, _STARTED_LAST),
     TurnTaken: (_SEEN, _TURN),
     TurnInterrupted: (_SEEN, _INTERRUPTION),
     MessageTaken: (_SEEN, _MESSAGE),
+    TurnAnswered: (_SEEN, _ANSWER),
+    ConversationStarted: (_SEEN, _CONVERSATION),
+    CallSummarised: (_SEEN, _SUMMARY),
+    ResponderFollowed: (_SEEN, _FOLLOWER),
+    CallTransferred: (_SEEN, _TRANSFER),
     CallEnded: (_SEEN, _ENDED),
 }
 
-_RECENT_CALLS = """SELECT *, coalesce(last_end, 0) > coalesce(last_start, 0) AS has_ended
-FROM calls ORDER BY first_sequence DESC LIMIT ?"""
+_RECENT_CALLS = """SELECT calls.*, coalesce(last_end, 0) > coalesce(last_start, 0) AS has_ended,
+coalesce(conversation_id, '') AS conversation_id, coalesce(summary, '') AS summary
+FROM calls LEFT JOIN conversations USING (call_id) ORDER BY first_sequence DESC LIMIT ?"""
 
 _RECENT_TURNS = """WITH recent AS (
     SELECT call_id FROM calls ORDER BY first_sequence DESC LIMIT :calls
@@ -106,19 +160,56 @@ UNION ALL SELECT call_id, sequence, at_ms, '', '', heard_text, ''
 FROM interruptions WHERE call_id IN recent
 ORDER BY sequence DESC LIMIT :turns"""
 
+#: What else is known of those calls; of each table its rows in order.
+_RECENT_OTHER = """WITH recent AS (
+    SELECT call_id FROM calls ORDER BY first_sequence DESC LIMIT :calls
+)
+SELECT * FROM {table} WHERE call_id IN recent ORDER BY sequence DESC LIMIT :turns"""
+
+#: Every table that keeps something of a call, those of later releases included.
+_TABLES = """SELECT tables.name FROM sqlite_master AS tables
+JOIN pragma_table_info(tables.name) AS columns
+WHERE tables.type = 'table' AND columns.name = 'call_id'"""
+
+_OLD_CALLS = """SELECT call_id FROM calls WHERE first_sequence < :sequence
+AND coalesce(last_start, 0) < :sequence AND coalesce(last_end, 0) < :sequence
+ORDER BY first_sequence LIMIT :calls"""
+
 _RECENT_MESSAGES = """SELECT messages.*, coalesce(calls.caller_number, '') AS caller_number
 FROM messages LEFT JOIN calls USING (call_id) ORDER BY sequence DESC LIMIT ?"""
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerTimes:
+    """How long the caller waited for an answer, stage by stage; -1 where there was no such."""
+
+    endpoint_ms: int
+    transcript_ms: int
+    first_words_ms: int
+    first_audio_ms: int
+    response_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTurn:
-    """One turn of a stored call."""
+    """One turn of a stored call; ``responder`` said it, ``times`` if it began an answer."""
 
     at_ms: int
     role: str
     text: str
     heard_text: str
     language: str
+    responder: str = ""
+    times: AnswerTimes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransfer:
+    """An attempt to hand a call over."""
+
+    at_ms: int
+    to_number: str
+    result: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +223,10 @@ class StoredCall:
     caller_number: str
     called_number: str
     language: str
+    conversation_id: str
+    summary: str
     turns: tuple[StoredTurn, ...]
+    transfers: tuple[StoredTransfer, ...]
     started_at_ms: int | None
     ended_at_ms: int | None
     end_reason: str | None
@@ -196,16 +290,17 @@ class RecordsStore:
 
     def calls(self, limit: int) -> list[StoredCall]:
         """The latest calls, newest first, with at most TURNS_PER_ANSWER_MAX of their turns."""
-        found = self._db.execute(
-            _RECENT_TURNS, {"calls": limit, "turns": TURNS_PER_ANSWER_MAX}
-        ).fetchall()
-        turns: dict[str, list[StoredTurn]] = {}
-        for row in reversed(found):
-            _add_turn(turns.setdefault(row["call_id"], []), row)
-        return [
-            _call(row, tuple(turns.get(row["call_id"], ())))
-            for row in self._db.execute(_RECENT_CALLS, (limit,))
-        ]
+        bounds = {"calls": limit, "turns": TURNS_PER_ANSWER_MAX}
+        rows = self._db.execute(_RECENT_TURNS, bounds).fetchall()
+        for table in ("answers", "followers", "transfers"):
+            rows += self._db.execute(_RECENT_OTHER.format(table=table), bounds).fetchall()
+        rows.sort(key=lambda row: int(row["sequence"]))
+        stories: dict[str, _Story] = {}
+        for row in self._db.execute(_RECENT_CALLS, (limit,)):
+            stories[row["call_id"]] = _Story(row)
+        for row in rows:
+            stories[row["call_id"]].add(row)
+        return [story.call() for story in stories.values()]
 
     def messages(self, limit: int) -> list[StoredMessage]:
         """The latest messages, newest first."""
@@ -216,6 +311,16 @@ class RecordsStore:
             for row in self._db.execute(_RECENT_MESSAGES, (limit,))
         ]
 
+    def forget_before(self, sequence: int, calls_max: int) -> int:
+        """Delete the oldest calls of which everything is older; returns how many (a batch)."""
+        bounds = {"sequence": sequence, "calls": calls_max}
+        with self._transaction():
+            old = [(row[0],) for row in self._db.execute(_OLD_CALLS, bounds)]
+            if old:
+                for table in self._db.execute(_TABLES).fetchall():
+                    self._db.executemany(f"DELETE FROM {table[0]} WHERE call_id = ?", old)
+        return len(old)
+
     def close(self) -> None:
         """Close the database; what was written is on disk already."""
         self._db.close()
@@ -224,6 +329,7 @@ class RecordsStore:
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA secure_delete = ON")  # what is forgotten is not in the file either
         with self._transaction():
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, SCHEMA_VERSION):
@@ -232,6 +338,8 @@ class RecordsStore:
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            for statement in filter(str.strip, _ADDED.split(";")):
+                self._db.execute(statement)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -261,38 +369,73 @@ def _read_line(line: bytes) -> Record | None:
         return None
 
 
-def _add_turn(turns: list[StoredTurn], row: sqlite3.Row) -> None:
-    """Add a turn, or let an interruption correct what was heard of the assistant's last one."""
-    if row["role"]:
-        turns.append(
-            StoredTurn(
-                at_ms=row["at_ms"],
-                role=row["role"],
-                text=row["text"],
-                heard_text=row["heard_text"],
-                language=row["language"],
-            )
+class _Story:
+    """One call, told by its rows in their order."""
+
+    def __init__(self, row: sqlite3.Row) -> None:
+        self._row = row
+        self._responder = row["responder"].partition(",")[0]
+        self._turns: list[StoredTurn] = []
+        self._transfers: list[StoredTransfer] = []
+
+    def add(self, row: sqlite3.Row) -> None:
+        """The next row, of whichever table: its columns tell which."""
+        columns = row.keys()
+        if "role" in columns:
+            self._spoke(row)
+        elif "response_ms" in columns:
+            self._answered(row)
+        elif "responder" in columns:
+            self._responder = row["responder"]
+        else:
+            self._transfers.append(StoredTransfer(row["at_ms"], row["to_number"], row["result"]))
+
+    def call(self) -> StoredCall:
+        """The whole of it."""
+        row, ended = self._row, bool(self._row["has_ended"])
+        return StoredCall(
+            call_id=row["call_id"],
+            stream_id=row["stream_id"],
+            wire=row["wire"],
+            responder=row["responder"],
+            caller_number=row["caller_number"],
+            called_number=row["called_number"],
+            language=row["language"],
+            conversation_id=row["conversation_id"],
+            summary=row["summary"],
+            turns=tuple(self._turns),
+            transfers=tuple(self._transfers),
+            started_at_ms=row["started_at_ms"],
+            ended_at_ms=row["ended_at_ms"] if ended else None,
+            end_reason=row["end_reason"] if ended else None,
+            duration_ms=row["duration_ms"] if ended else None,
         )
-        return
-    for place in reversed(range(len(turns))):
-        if turns[place].role == "assistant":
-            turns[place] = replace(turns[place], heard_text=row["heard_text"])
+
+    def _spoke(self, row: sqlite3.Row) -> None:
+        """A turn, or an interruption, which corrects what was heard of the assistant's last one."""
+        if row["role"]:
+            responder = self._responder if row["role"] == "assistant" else ""
+            self._turns.append(
+                StoredTurn(
+                    at_ms=row["at_ms"],
+                    role=row["role"],
+                    text=row["text"],
+                    heard_text=row["heard_text"],
+                    language=row["language"],
+                    responder=responder,
+                )
+            )
             return
+        for place in reversed(range(len(self._turns))):
+            if self._turns[place].role == "assistant":
+                self._turns[place] = replace(self._turns[place], heard_text=row["heard_text"])
+                return
 
-
-def _call(row: sqlite3.Row, turns: tuple[StoredTurn, ...]) -> StoredCall:
-    ended = bool(row["has_ended"])
-    return StoredCall(
-        call_id=row["call_id"],
-        stream_id=row["stream_id"],
-        wire=row["wire"],
-        responder=row["responder"],
-        caller_number=row["caller_number"],
-        called_number=row["called_number"],
-        language=row["language"],
-        turns=turns,
-        started_at_ms=row["started_at_ms"],
-        ended_at_ms=row["ended_at_ms"] if ended else None,
-        end_reason=row["end_reason"] if ended else None,
-        duration_ms=row["duration_ms"] if ended else None,
-    )
+    def _answered(self, row: sqlite3.Row) -> None:
+        """The times of an answer belong to its first turn, which follows the caller's last one."""
+        place = len(self._turns)
+        while place and self._turns[place - 1].role == "assistant":
+            place -= 1
+        if place < len(self._turns) and self._turns[place].times is None:
+            times = AnswerTimes(*(row[name] for name in AnswerTimes.__dataclass_fields__))
+            self._turns[place] = replace(self._turns[place], times=times)

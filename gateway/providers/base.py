@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,11 +42,13 @@ class Ear(Protocol):
 class SpeechToText(Protocol):
     """Turns one utterance into text."""
 
-    def listen(self) -> Ear:
-        """An ear for one call."""
+    def listen(self, keywords: Sequence[str] = ()) -> Ear:
+        """An ear for one call, in which these names and words are likely to be said."""
         ...
 
-    async def transcribe(self, pcm: bytes, language: str) -> Transcript:
+    async def transcribe(
+        self, pcm: bytes, language: str, keywords: Sequence[str] = ()
+    ) -> Transcript:
         """Transcribe 16 kHz PCM; ``language`` "" = decide. Raises ProviderError."""
         ...
 
@@ -58,17 +60,18 @@ class SpeechToText(Protocol):
 class UtteranceEar:
     """The ear of a provider that takes whole utterances: nothing is sent before a pause."""
 
-    __slots__ = ("_stt",)
+    __slots__ = ("_keywords", "_stt")
 
-    def __init__(self, stt: SpeechToText) -> None:
+    def __init__(self, stt: SpeechToText, keywords: Sequence[str] = ()) -> None:
         self._stt = stt
+        self._keywords = keywords
 
     def feed(self, pcm: bytes) -> None:
         """The utterance comes as a whole."""
 
     async def transcribe(self, pcm: bytes, language: str) -> Transcript:
         """Send it."""
-        return await self._stt.transcribe(pcm, language)
+        return await self._stt.transcribe(pcm, language, self._keywords)
 
     def forget(self) -> None:
         """Nothing is held."""
@@ -80,8 +83,48 @@ class UtteranceEar:
 class TextToSpeech(Protocol):
     """Turns text into speech."""
 
-    def speak(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
-        """Stream 24 kHz PCM, any chunk size, whole samples. Raises ProviderError."""
+    def speak(self, text: str, language: str, voice: str = "") -> AsyncGenerator[bytes, None]:
+        """Stream 24 kHz PCM, any chunk size, whole samples; ``voice`` "" = the usual one.
+
+        Closing the stream stops the synthesis. Raises ProviderError.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What a language model wants done; ``arguments`` is its JSON, which may be anything."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+#: One message of a chat in the API's own shape, for example role and content.
+ChatMessage = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What a language model is asked: the conversation, and the tools it may use."""
+
+    messages: Sequence[ChatMessage]
+    tools: Sequence[Mapping[str, object]]
+    tokens_max: int
+
+
+class Chat(Protocol):
+    """A language model that answers in text, as it goes."""
+
+    def converse(self, request: ChatRequest) -> AsyncGenerator[str | ToolCall | int, None]:
+        """Pieces of text, then what it wants done, then the tokens it all cost, if it tells.
+
+        Closing the stream aborts the request. Raises ProviderError.
+        """
         ...
 
     async def aclose(self) -> None:

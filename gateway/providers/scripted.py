@@ -21,12 +21,15 @@ class ScriptedSpeechToText:
         self._latency_ms = latency_ms
         self.heard: list[int] = []
 
-    def listen(self) -> Ear:
+    def listen(self, keywords: Sequence[str] = ()) -> Ear:
         """An ear for one call."""
-        return UtteranceEar(self)
+        return UtteranceEar(self, keywords)
 
-    async def transcribe(self, pcm: bytes, language: str) -> Transcript:
+    async def transcribe(
+        self, pcm: bytes, language: str, keywords: Sequence[str] = ()
+    ) -> Transcript:
         """The next line; "" when the script is over."""
+        del keywords
         await clock.sleep_ms(self._latency_ms)
         self.heard.append(len(pcm))
         line = self._script.pop(0) if self._script else ""
@@ -47,9 +50,9 @@ class ScriptedTextToSpeech:
         self.spoken: list[str] = []
         self.fail_next = False
 
-    async def speak(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, text: str, language: str, voice: str = "") -> AsyncGenerator[bytes, None]:
         """Whole frames, one at a time."""
-        del language
+        del language, voice
         await clock.sleep_ms(self._latency_ms)
         if self.fail_next:
             self.fail_next = False

@@ -41,12 +41,34 @@ Reply = Say | HangUp | TakeMessage | Transfer
 
 @dataclass(frozen=True, slots=True)
 class CallInfo:
-    """What a responder knows about its call."""
+    """What a responder knows about its call; ``transferable``: its carrier can hand it over."""
 
     call_id: str
     caller_number: str
     called_number: str
     language: str
+    caller_name: str = ""
+    transferable: bool = False
+
+
+class Reporter(Protocol):
+    """Who is told what a responder does besides talking."""
+
+    def conversation_started(self, conversation_id: str) -> None:
+        """Somebody else keeps this conversation too, under this id."""
+        ...
+
+    def summarised(self, summary: str) -> None:
+        """What the call is about, as somebody else sums it up now."""
+        ...
+
+    def followed_by(self, responder: str) -> None:
+        """Who answered has failed; this one goes on in their place."""
+        ...
+
+    def failed(self, stage: str, error: Exception) -> None:
+        """A provider or responder failed."""
+        ...
 
 
 class Responder(Protocol):

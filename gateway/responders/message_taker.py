@@ -12,14 +12,15 @@ import copy
 from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from gateway.conversation.endpointing import Question
-from gateway.conversation.language import FALLBACK, normalise
+from gateway.conversation.language import normalise
 from gateway.conversation.lexicon import lexicon
 from gateway.conversation.message_form import EXPECTS, MessageForm, Response, render
 from gateway.conversation.profile import Profile
 from gateway.responders.base import CallInfo, HangUp, Reply, Say, TakeMessage
+from gateway.responders.opening import first_language, opening
 
 #: Which of the profile's questions stand in for which sentence.
-_OVERRIDES = {"ask_reason": "reason", "ask_name": "name", "ask_number": "number"}
+_OVERRIDES = {"offer": "offer", "ask_reason": "reason", "ask_name": "name", "ask_number": "number"}
 
 
 class MessageTaker:
@@ -27,7 +28,7 @@ class MessageTaker:
 
     def __init__(self, profile: Profile, call: CallInfo) -> None:
         self._profile = profile
-        self._language = normalise(call.language) or normalise(profile.language) or FALLBACK
+        self._language = first_language(profile, call)
         self._form = MessageForm(call.caller_number)
         #: The form before the last answer, while that can be taken back.
         self._before: MessageForm | None = None
@@ -38,13 +39,11 @@ class MessageTaker:
         return EXPECTS[self._form.state]
 
     async def greet(self) -> AsyncGenerator[Reply, None]:
-        """The greeting, the consent sentence if there is one, the first question."""
-        greeting, *rest = self._replies(self._form.begin())
-        yield greeting
-        consent = self._profile.consent.get(self._language)
-        if consent:
-            yield self._say(consent, {})
-        for reply in rest:
+        """The greeting, what is offered, the first question."""
+        for reply in (
+            *opening(self._profile, self._language),
+            *self._replies(self._form.begin()),
+        ):
             yield reply
 
     async def answer(self, text: str, language: str) -> AsyncGenerator[Reply, None]:
@@ -96,8 +95,6 @@ class MessageTaker:
 
     def _sentence(self, sentence: str) -> str:
         own = self._profile.questions.get(self._language, {}).get(_OVERRIDES.get(sentence, ""))
-        if sentence == "greeting":
-            own = self._profile.greeting.get(self._language)
         return own or lexicon(self._language).sentences[sentence]
 
     def _say(self, sentence: str, values: Mapping[str, str]) -> Say:

@@ -14,20 +14,31 @@ PROFILE_BYTES_MAX = 256 * 1024
 def load_profiles(directory: Path) -> dict[str, Profile]:
     """All profiles by number (digits only) and ``default``.
 
-    Raises ConfigurationError, with the file and the key, for a directory or a file that cannot
-    be read, a file name that is no number, two files of one number, or a missing default.
+    Raises ConfigurationError, a line each, with the file and the key, for a directory or files
+    that cannot be read, a file name that is no number, two files of one number, a missing default.
     """
     profiles: dict[str, Profile] = {}
+    faults: list[str] = []
     for path in _files(directory):
-        key = DEFAULT if path.stem == DEFAULT else number_key(path.stem)
-        if not key:
-            raise ConfigurationError(f"{path}: the file name must be a number or {DEFAULT}.toml")
-        if key in profiles:
-            raise ConfigurationError(f"{path}: another file is for the same number")
-        profiles[key] = _load(path)
-    if DEFAULT not in profiles:
-        raise ConfigurationError(f"{directory}: {DEFAULT}.toml is missing")
+        try:
+            key = _key(path)
+            if key in profiles:
+                raise ConfigurationError("another file is for the same number")
+            profiles[key] = _load(path)
+        except ConfigurationError as error:
+            faults += [f"{path}: {line}" for line in str(error).splitlines()]
+    if DEFAULT not in profiles and not faults:
+        faults.append(f"{directory}: {DEFAULT}.toml is missing")
+    if faults:
+        raise ConfigurationError("\n".join(faults))
     return profiles
+
+
+def _key(path: Path) -> str:
+    key = DEFAULT if path.stem == DEFAULT else number_key(path.stem)
+    if not key:
+        raise ConfigurationError(f"the file name must be a number or {DEFAULT}.toml")
+    return key
 
 
 def _files(directory: Path) -> list[Path]:
@@ -47,5 +58,7 @@ def _load(path: Path) -> Profile:
         if len(data) > PROFILE_BYTES_MAX:
             raise ConfigurationError(f"larger than {PROFILE_BYTES_MAX} bytes")
         return parse(data.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, ConfigurationError) as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"is not UTF-8: {error.reason}") from error

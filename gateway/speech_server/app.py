@@ -4,7 +4,8 @@
 ``POST /v1/audio/speech`` (JSON: model, voice, input, response_format) answer in OpenAI's shapes,
 errors too, so that any OpenAI client can use it; fields not named here are ignored. ``model`` is
 asked for and not compared, there is one model for each task. Speech is streamed as it is made, a
-sentence at a time, 24 kHz 16-bit mono. ``GET /healthz``, ``/v1/models``, ``/v1/voices`` tell.
+sentence at a time, 24 kHz 16-bit mono. ``GET /healthz``, ``/metrics``, ``/v1/models`` and
+``/v1/voices`` tell.
 
 The event loop only parses and sends. Work goes to the engines' threads (see ``engines``), bodies
 are bounded before they are read, and a request whose client is gone leaves the queue. While the
@@ -27,6 +28,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TypeVar
 
 import orjson
@@ -35,6 +37,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -43,6 +46,7 @@ from audio.format import PCM_BYTES_PER_SAMPLE, TTS_RATE
 from gateway.errors import CapacityError, ConfigurationError
 from gateway.ops import log as logs
 from gateway.ops.serving import Server, beat, server_config, stop_when_told
+from gateway.speech_server.batches import Batches
 from gateway.speech_server.engines import (
     INSTALL,
     LANGUAGES,
@@ -53,6 +57,7 @@ from gateway.speech_server.engines import (
     SynthesisError,
     UnknownVoiceError,
 )
+from gateway.speech_server.meters import CONTENT_TYPE, Counted, Meters
 from supervisor.scoreboard import Field, Phase, Row
 
 #: Exit status of a child whose configuration cannot work; the supervisor's convention.
@@ -276,11 +281,14 @@ def wav_header() -> bytes:
     return struct.pack("<4sI4s", b"RIFF", WAV_LENGTH_UNKNOWN, b"WAVE") + form + data
 
 
-async def spoken(first: bytes, speaker: Speaker, rest: Sequence[str]) -> AsyncIterator[bytes]:
+Speak = Callable[[str], Coroutine[None, None, bytes]]
+
+
+async def spoken(first: bytes, speak: Speak, rest: Sequence[str]) -> AsyncIterator[bytes]:
     """The first sentence, then the others, each made when the one before it was sent."""
     yield first
     for sentence in rest:
-        yield await speaker.speak(sentence)
+        yield await speak(sentence)
 
 
 class Api:
@@ -288,17 +296,22 @@ class Api:
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
+        self._meters = meters = Meters()
+        self._batches = Batches(engines.recognizer, engines.thread, meters)
+        for thread in {engines.thread, *(speaker.thread for speaker in engines.speakers)}:
+            meters.watch(thread.name, partial(getattr, thread, "places"))
 
     def app(self) -> Starlette:
         """The ASGI application."""
         routes = [
             Route("/healthz", self.health),
+            Route("/metrics", self.metrics),
             Route("/v1/models", self.models),
             Route("/v1/voices", self.voices),
             Route("/v1/audio/transcriptions", self.transcribe, methods=["POST"]),
             Route("/v1/audio/speech", self.speak, methods=["POST"]),
         ]
-        app = Starlette(routes=routes)
+        app = Starlette(routes=routes, middleware=[Middleware(Counted, meters=self._meters)])
         for kind in (ApiError, CapacityError, AudioError, UnknownVoiceError, SynthesisError):
             app.add_exception_handler(kind, _refuse)
         app.add_exception_handler(HTTPException, _refuse)
@@ -309,6 +322,10 @@ class Api:
     async def health(self, _: Request) -> Response:
         """Nothing is answered before the engines are loaded: if this is, they are."""
         return _json({"status": "ok"})
+
+    async def metrics(self, _: Request) -> Response:
+        """Prometheus' text."""
+        return Response(self._meters.page(), media_type=CONTENT_TYPE)
 
     async def models(self, _: Request) -> Response:
         """OpenAI's list of models."""
@@ -330,7 +347,7 @@ class Api:
         """``POST /v1/audio/transcriptions``."""
         with self._engines.thread.place():
             wanted = await _in_time(_form(request))
-            work = self._engines.transcribe(wanted.wav, wanted.language)
+            work = self._batches.segments(wanted.wav, wanted.language)
             segments = await _unless_gone(request, work)
         return transcription_response(segments, wanted.response_format)
 
@@ -338,15 +355,20 @@ class Api:
         """``POST /v1/audio/speech``; the status is decided when the first sentence is there."""
         wanted = await _in_time(_json_body(request))
         speaker = self._engines.speaker(wanted.voice)
+        speak = partial(self._sentence, speaker)
         sentences = self._engines.sentences(wanted.text)
         first = b""
         if sentences:
             with speaker.thread.place():
-                first = await _unless_gone(request, speaker.speak(sentences[0]))
+                first = await _unless_gone(request, speak(sentences[0]))
         if wanted.response_format == "wav":
             first = wav_header() + first
         media_type = {"wav": "audio/wav", "pcm": "audio/pcm"}[wanted.response_format]
-        return StreamingResponse(spoken(first, speaker, sentences[1:]), media_type=media_type)
+        return StreamingResponse(spoken(first, speak, sentences[1:]), media_type=media_type)
+
+    async def _sentence(self, speaker: Speaker, sentence: str) -> bytes:
+        with self._meters.speaking.labels(speaker.voice.info.name).time():
+            return await speaker.speak(sentence)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gateway.errors import CapacityError, ConfigurationError, GatewayError
@@ -75,6 +74,18 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class Utterance:
+    """One piece of audio to be transcribed; ``language`` "" = decide.
+
+    Utterances of the same ``window`` cost less together than alone.
+    """
+
+    samples: Samples
+    language: str
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """Where in the audio something was heard, in seconds from its beginning."""
 
@@ -102,8 +113,12 @@ class Recognizer(Protocol):
         """Decode a WAV into pieces of a length that can be transcribed. Raises ``AudioError``."""
         ...
 
-    def transcribe(self, samples: Samples, language: str) -> Heard:
-        """Text of one piece; ``language`` "" = decide."""
+    def window(self, samples: Samples) -> int:
+        """What a piece is padded to."""
+        ...
+
+    def transcribe_all(self, utterances: Sequence[Utterance]) -> list[Heard]:
+        """The text of each, in order; all are of one window."""
         ...
 
 
@@ -141,6 +156,11 @@ class InferenceThread:
         finally:
             self._places -= 1
 
+    @property
+    def places(self) -> int:
+        """Requests that hold a place now."""
+        return self._places
+
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work in the thread; cancelled before its turn comes, it is never begun."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -159,7 +179,7 @@ class Speaker:
 
     async def speak(self, sentence: str) -> bytes:
         """The sentence as PCM; see ``Voice.speak``."""
-        return await self.thread.run(partial(self.voice.speak, sentence))
+        return await self.thread.run(lambda: self.voice.speak(sentence))
 
 
 class Engines:
@@ -200,24 +220,6 @@ class Engines:
                 log.warning("no voice", language=language, install=INSTALL[language])
         _return_freed_memory()
         return engines
-
-    async def transcribe(self, wav: bytes, language: str) -> list[Segment]:
-        """What is said in a WAV, piece by piece; ``language`` "" = decide once, for all pieces.
-
-        Raises ``AudioError``.
-        """
-        pieces = await asyncio.to_thread(self.recognizer.read, wav)
-        segments = []
-        start_s = 0.0
-        for piece in pieces:
-            work = partial(self.recognizer.transcribe, piece, language)
-            heard = await self.thread.run(work)
-            end_s = start_s + len(piece) / self.recognizer.rate
-            segments.append(Segment(start_s, end_s, heard))
-            start_s = end_s
-            if heard.text:
-                language = heard.language
-        return segments
 
     def speaker(self, name: str) -> Speaker:
         """The voice of that name, or the best one of a language. Raises ``UnknownVoiceError``."""

@@ -40,7 +40,7 @@ import soxr  # has no py.typed
 from numpy.typing import NDArray
 
 from gateway.errors import ConfigurationError
-from gateway.speech_server.engines import LANGUAGES, AudioError, Heard
+from gateway.speech_server.engines import LANGUAGES, AudioError, Heard, Utterance
 
 Samples = NDArray[np.float32]
 
@@ -360,29 +360,49 @@ class Whisper:
         """A WAV's pieces of at most 30 s, mono float32 at 16 kHz. Raises ``AudioError``."""
         return pieces(read_wav(wav))
 
+    def window(self, samples: Samples) -> int:
+        """What a piece is padded to."""
+        return context_samples(len(samples) - onset(samples))
+
     def transcribe(self, samples: Samples, language: str) -> Heard:
         """Text of at most 30 s of mono float32 at 16 kHz; ``language`` "" = decide."""
-        samples = samples[onset(samples) :]
-        features = log_mel(samples, context_samples(len(samples)))
-        encoded = self._model.encode(self._as_view(features[None]))
-        if not language:
-            language = self._language(encoded, len(samples))
-        result: _Result = self._model.generate(
+        return self.transcribe_all([Utterance(samples, language, self.window(samples))])[0]
+
+    def transcribe_all(self, utterances: Sequence[Utterance]) -> list[Heard]:
+        """The text of each; one pass of the model for all of them."""
+        speech = [u.samples[onset(u.samples) :] for u in utterances]
+        window = max(u.window for u in utterances)
+        features = np.stack([log_mel(samples, window) for samples in speech])
+        encoded = self._model.encode(self._as_view(features))
+        languages = self._languages(encoded, utterances, speech)
+        results: list[_Result] = self._model.generate(
             encoded,
-            [self._prompt(language)],
+            [self._prompt(language) for language in languages],
             beam_size=1,
-            max_length=tokens_max(len(samples)),
+            max_length=max(tokens_max(len(samples)) for samples in speech),
             return_no_speech_prob=True,
             return_scores=True,
-        )[0]
+        )
+        return [self._heard(*found) for found in zip(results, languages, strict=True)]
+
+    def _heard(self, result: _Result, language: str) -> Heard:
         no_speech_prob, logprob_mean = result.no_speech_prob, result.scores[0]
         invented = is_invented(no_speech_prob, logprob_mean)
         text = "" if invented else self._text(result.sequences_ids[0])
         return Heard(text, language, no_speech_prob, logprob_mean)
 
-    def _language(self, encoded: object, length: int) -> str:
-        ranking: list[tuple[str, float]] = self._model.detect_language(encoded)[0]
-        return choose_language({token.strip("<|>"): prob for token, prob in ranking}, length)
+    def _languages(
+        self, encoded: object, utterances: Sequence[Utterance], speech: Sequence[Samples]
+    ) -> list[str]:
+        """Of each utterance: the one asked for, else what it sounds like."""
+        if all(u.language for u in utterances):
+            return [u.language for u in utterances]
+        rankings: list[list[tuple[str, float]]] = self._model.detect_language(encoded)
+        return [
+            u.language
+            or choose_language({token.strip("<|>"): p for token, p in ranking}, len(samples))
+            for u, ranking, samples in zip(utterances, rankings, speech, strict=True)
+        ]
 
     def _prompt(self, language: str) -> list[int]:
         names = ("startoftranscript", language, "transcribe", "notimestamps")

@@ -10,7 +10,7 @@ from loadtest.clips import Clip
 from loadtest.ear import Ear
 from loadtest.material import encode_frames, room_tone
 from loadtest.options import DEFAULT_AUDIO
-from loadtest.scenario import SCENARIOS, EchoScenario, TalkScenario
+from loadtest.scenario import SCENARIOS, EchoScenario, TalkScenario, TurnsScenario
 from loadtest.schedule import FRAME_NS, NS_PER_MS, make_schedule
 from loadtest.talking import PAUSES_MS, Interrupter, Saying, Talker, Typist, torn, whole
 from loadtest.wires import TWILIO
@@ -169,3 +169,19 @@ def test_echo_callers_read_the_loop_from_their_own_places() -> None:
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
 def test_every_scenario_has_a_length(name: str) -> None:
     assert SCENARIOS[name].seconds > 0
+
+
+def test_a_regular_caller_speaks_each_period_from_a_phase_of_their_own() -> None:
+    scenario = TurnsScenario(TWILIO, DEFAULT_AUDIO, 1)
+    period = TurnsScenario.PERIOD_FRAMES
+    starts = set()
+    for plan in make_schedule(7, 4, 30.0).calls:
+        caller = scenario.behaviour(plan)
+        room = set(scenario._room.payloads)
+        spoken = [frame for frame in range(4 * period) if caller.payload(frame, 0) not in room]
+        first = spoken[0]
+        assert period <= first < 2 * period
+        assert first + period in spoken
+        assert first + period - 1 not in spoken, "a pause before each"
+        starts.add(first)
+    assert len(starts) > 1

@@ -8,7 +8,7 @@ the machine: ``STT_MS`` and ``TTS_MS`` are what they need on an idle core.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import cache
 
 import numpy as np
@@ -58,10 +58,12 @@ def spoken(text: str, voice: str, speech_dbfs: float = -22.0) -> Samples:
 
 
 class WhisperSpeechToText:
-    def listen(self) -> Ear:
+    def listen(self, keywords: Sequence[str] = ()) -> Ear:
         return UtteranceEar(self)
 
-    async def transcribe(self, pcm: bytes, language: str) -> Transcript:
+    async def transcribe(
+        self, pcm: bytes, language: str, keywords: Sequence[str] = ()
+    ) -> Transcript:
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
         heard = whisper().transcribe(samples, language)
         await clock.sleep_ms(STT_MS)
@@ -78,7 +80,7 @@ class VoiceTextToSpeech:
         self._names = names
         self._cache: dict[str, bytes] = {}
 
-    async def speak(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, text: str, language: str, voice: str = "") -> AsyncGenerator[bytes, None]:
         if text not in self._cache:
             self._cache[text] = voices()[self._names[language]].speak(text)
         await clock.sleep_ms(TTS_MS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from audio.format import TTS_RATE
 from gateway import clock
@@ -26,10 +26,12 @@ class ChaosSpeechToText:
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw
 
-    def listen(self) -> Ear:
+    def listen(self, keywords: Sequence[str] = ()) -> Ear:
         return UtteranceEar(self)
 
-    async def transcribe(self, pcm: bytes, language: str) -> Transcript:
+    async def transcribe(
+        self, pcm: bytes, language: str, keywords: Sequence[str] = ()
+    ) -> Transcript:
         draw = self._draw
         await clock.sleep_ms(draw.choice((20, 150, 400, 900, 3_000)))
         if draw.random() < 0.08:
@@ -47,7 +49,7 @@ class ChaosTextToSpeech:
         self._draw = draw
         self.begun = 0
 
-    async def speak(self, text: str, language: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, text: str, language: str, voice: str = "") -> AsyncGenerator[bytes, None]:
         draw, number = self._draw, self.begun
         self.begun += 1
         sample = round(VOICES[number % len(VOICES)]).to_bytes(2, "little")

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
+from supervisor.__main__ import _read_command_line
 from supervisor.composition import (
     KILL_AFTER_DRAIN_MS,
     NEEDS_RESTART,
@@ -231,6 +232,17 @@ def test_speech_server_that_does_not_run_cannot_be_reloaded() -> None:
         change = reloader(settings, resources, responder="message_taker")
         with pytest.raises(ReloadError, match="local speech server"):
             change()
+
+
+def test_a_bad_profile_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text("business_name = 5")
+    read, _ = _read_command_line(["--env-file", str(tmp_path / "my.env")])
+    (tmp_path / "my.env").write_text(f"PROFILE_DIR={tmp_path}\n")
+    with opened() as (settings, resources):
+        with pytest.raises(ReloadError, match=r"default\.toml: business_name: must be text"):
+            Reloader(settings, resources, read)()
+        (tmp_path / "default.toml").write_text('business_name = "Example"')
+        Reloader(settings, resources, read)()
 
 
 def test_env_file_that_vanished_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,13 @@ from tests.supervisor.conftest import free_ports
 
 pytestmark = pytest.mark.usefixtures("only_what_the_test_sets")
 
+PROFILES = Path(__file__).parents[2] / "profiles"
+
+
+@pytest.fixture(autouse=True)
+def _the_shipped_profiles(only_what_the_test_sets: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROFILE_DIR", str(PROFILES))
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as an operator runs it."""
@@ -52,6 +59,23 @@ def test_check_says_one_sentence_a_fault(capsys: pytest.CaptureFixture[str]) -> 
         "voice gateway: GATEWAY_PORT",
         "voice gateway: RESPONDER",
     }
+
+
+def test_check_says_one_sentence_a_fault_of_the_profiles(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROFILE_DIR", ".")
+    Path("default.toml").write_text('busines_name = "a"\n[opening_hours]\nmon = "9"\nx = ""\n')
+    Path("+1555.toml").write_text("business_name = 5")
+    assert main(["--check"]) == 2
+    faults = capsys.readouterr().err.splitlines()
+    assert [fault.split(": ")[:3] for fault in faults] == [
+        ["voice gateway", "+1555.toml", "business_name"],
+        ["voice gateway", "default.toml", "busines_name"],
+        ["voice gateway", "default.toml", "opening_hours.mon"],
+        ["voice gateway", "default.toml", "opening_hours.x"],
+        ["voice gateway", "default.toml", "business_name"],
+    ]
 
 
 def test_one_port_cannot_be_both(capsys: pytest.CaptureFixture[str]) -> None:

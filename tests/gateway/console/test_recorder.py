@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import clock
 from gateway.console import recorder as module
 from gateway.console.database import Database
 from gateway.console.recorder import Recorder
@@ -46,10 +47,10 @@ class Setup:
     board: Scoreboard = field(default_factory=lambda: Scoreboard([RowName("console", 0)], 1))
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Recorder]:
+    async def running(self, keep_days: int = 0) -> AsyncIterator[Recorder]:
         database = Database(self.data_dir / "records.db")
         row = self.board.row("console", 0)
-        recorder = Recorder(self.data_dir, database, [self.pair[1].fileno()], row)
+        recorder = Recorder(self.data_dir, database, [self.pair[1].fileno()], row, keep_days)
         task = asyncio.create_task(recorder.run())
         try:
             yield recorder
@@ -171,3 +172,25 @@ def test_bad_lines_of_a_spool_file_are_counted(setup: Setup) -> None:
     asyncio.run(run())
     assert setup.stored() == [0]
     assert setup.board.row("console", 0).counter("messages_invalid") == 2
+
+
+def test_old_calls_are_deleted_bit_by_bit_while_it_runs(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IMPORT_EVERY_BATCHES", 1)
+    monkeypatch.setattr(module, "FORGET_CALLS_MAX", 2)
+    now_ns = clock.wall_ms() * 1_000_000
+    store = RecordsStore(setup.data_dir / "records.db")
+    for age in (9, 8, 7, 6, 5, 1, 0):
+        at_ns = now_ns - age * module.NS_PER_DAY
+        store.write([Record(at_ns, TurnTaken(f"CA{age}", age, "caller", "text"))])
+    store.close()
+
+    async def run() -> None:
+        async with setup.running():
+            pass
+        assert len(setup.stored()) == 7, "for ever is the default"
+        async with setup.running(keep_days=3):
+            await until(lambda: sorted(setup.stored()) == [0, 1])
+
+    asyncio.run(run())

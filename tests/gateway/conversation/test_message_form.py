@@ -60,11 +60,10 @@ def test_the_tables_are_total() -> None:
     assert KEYS.keys() < set(State)
 
 
-def test_every_sentence_is_used_and_exists() -> None:
+def test_every_sentence_that_a_step_says_exists() -> None:
     steps = [*TABLE.values(), *GIVE_UP.values()]
     used = {sentence for step in steps for sentence in step.says} | set(QUESTIONS.values())
-    of_calls = {"parting", "are_you_there", "deserted", "one_moment", "trouble", "say_again"}
-    assert used | {"greeting", "not_given"} | of_calls == set(SENTENCES)
+    assert used < set(SENTENCES)
 
 
 def test_a_failure_stays_and_giving_up_leaves() -> None:

@@ -21,11 +21,16 @@ from gateway.ops.records import (
     PACKET_BYTES_MAX,
     CallEnded,
     CallStarted,
+    CallSummarised,
+    CallTransferred,
+    ConversationStarted,
     Event,
     MessageTaken,
     Record,
     RecordError,
     RecordsSender,
+    ResponderFollowed,
+    TurnAnswered,
     TurnInterrupted,
     TurnTaken,
     append_spool,
@@ -43,6 +48,11 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(TurnTaken, texts, numbers, st.sampled_from(["caller", "assistant"]), texts, texts),
     st.builds(TurnInterrupted, texts, numbers, texts),
     st.builds(MessageTaken, texts, numbers, st.dictionaries(texts, texts, max_size=5)),
+    st.builds(TurnAnswered, texts, numbers, *[numbers | st.just(-1)] * 5),
+    st.builds(ConversationStarted, texts, numbers, texts),
+    st.builds(CallSummarised, texts, numbers, texts),
+    st.builds(ResponderFollowed, texts, numbers, texts),
+    st.builds(CallTransferred, texts, numbers, texts, texts),
     st.builds(CallEnded, texts, numbers, texts, numbers),
 )
 records_ = st.builds(Record, numbers, events)
@@ -67,7 +77,7 @@ def test_garbage_is_refused_and_nothing_else_happens(packet: bytes) -> None:
 def test_a_record_with_one_wrong_value_is_refused(record: Record, data: st.DataObject) -> None:
     document = orjson.loads(encode(record))
     name = data.draw(st.sampled_from(sorted(document)))
-    wrong = data.draw(st.sampled_from([None, -1, 1.5, True, [], [1], {"a": 1}, 2**63]))
+    wrong = data.draw(st.sampled_from([None, -2, 1.5, True, [], [1], {"a": 1}, 2**63]))
     for changed in ({**document, name: wrong}, {k: v for k, v in document.items() if k != name}):
         with pytest.raises(RecordError):
             decode(orjson.dumps(changed))

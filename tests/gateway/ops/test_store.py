@@ -20,15 +20,26 @@ from gateway.ops import store as store_module
 from gateway.ops.records import (
     CallEnded,
     CallStarted,
+    CallSummarised,
+    CallTransferred,
+    ConversationStarted,
     Event,
     MessageTaken,
     Record,
+    ResponderFollowed,
+    TurnAnswered,
     TurnInterrupted,
     TurnTaken,
     encode,
     locked_file,
 )
-from gateway.ops.store import RecordsStore, StoredCall, StoredMessage
+from gateway.ops.store import (
+    AnswerTimes,
+    RecordsStore,
+    StoredCall,
+    StoredMessage,
+    StoredTransfer,
+)
 
 ROOT = Path(__file__).parents[3]
 NUMBER = "+4915112345642"
@@ -272,3 +283,83 @@ def test_the_store_belongs_to_one_thread(store: RecordsStore) -> None:
     thread.start()
     thread.join()
     assert len(errors) == 1
+
+
+WHOLE = numbered(
+    CallStarted("CA1", 1_000, "MZ1", "twilio", "backend,message_taker", NUMBER),
+    TurnTaken("CA1", 1_100, "assistant", "Hello."),
+    ConversationStarted("CA1", 1_200, "conv-1"),
+    TurnTaken("CA1", 1_300, "caller", "I am ill"),
+    TurnTaken("CA1", 1_400, "assistant", "One moment."),
+    TurnAnswered("CA1", 1_500, 500, 700, 900, -1, 1_100),
+    CallSummarised("CA1", 1_600, "somebody is ill"),
+    CallSummarised("CA1", 1_700, "the caller is ill"),
+    TurnTaken("CA1", 1_800, "caller", "my head"),
+    ResponderFollowed("CA1", 1_900, "message_taker"),
+    TurnTaken("CA1", 2_000, "assistant", "I am sorry."),
+    TurnTaken("CA1", 2_100, "assistant", "May I have your name?"),
+    TurnAnswered("CA1", 2_200, 400, 500, 600, 700, 800),
+    CallTransferred("CA1", 2_300, "+15550001111", "done"),
+)
+
+
+def check_whole(store: RecordsStore) -> None:
+    (call,) = store.calls(10)
+    assert (call.conversation_id, call.summary) == ("conv-1", "the caller is ill")
+    assert call.transfers == (StoredTransfer(2_300, "+15550001111", "done"),)
+    assert [(turn.text, turn.responder, turn.times) for turn in call.turns] == [
+        ("Hello.", "backend", None),
+        ("I am ill", "", None),
+        ("One moment.", "backend", AnswerTimes(500, 700, 900, -1, 1_100)),
+        ("my head", "", None),
+        ("I am sorry.", "message_taker", AnswerTimes(400, 500, 600, 700, 800)),
+        ("May I have your name?", "message_taker", None),
+    ]
+
+
+@given(st.permutations(WHOLE), st.integers(1, 7))
+def test_who_answered_how_fast_and_what_became_of_it_in_any_order(
+    records: list[Record], batch: int
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        store = RecordsStore(Path(folder) / "records.db")
+        for at in range(0, len(records), batch):
+            store.write(records[at : at + batch])
+            store.write(records[at : at + 1])
+        check_whole(store)
+        store.close()
+
+
+def test_a_database_of_the_first_release_is_read_and_goes_on(path: Path) -> None:
+    store = RecordsStore(path)
+    store.write(CALL)
+    for table in ("answers", "followers", "transfers", "conversations"):
+        store._db.execute(f"DROP TABLE {table}")
+    store.close()
+    store = RecordsStore(path)
+    check_call(store.calls(1)[0])
+    store.write([Record(900, TurnAnswered("CA1", 9, 1, 2, 3, 4, 5))])
+    assert store.calls(1)[0].turns[-1].times == AnswerTimes(1, 2, 3, 4, 5)
+    store.close()
+
+
+def test_old_calls_are_forgotten_whole_and_a_few_at_a_time(store: RecordsStore, path: Path) -> None:
+    def call(name: str, start: int) -> list[Record]:
+        secret = f"secret of {name} "
+        return [
+            Record(start, CallStarted(name, 1, "MZ")),
+            Record(start + 1, TurnTaken(name, 1, "caller", secret * 50)),
+            Record(start + 2, MessageTaken(name, 1, {"reason": secret})),
+            Record(start + 3, CallSummarised(name, 1, secret)),
+            Record(start + 4, TurnAnswered(name, 1, 1, 1, 1, 1, 1)),
+        ]
+
+    for n, start in enumerate((10, 20, 30, 100)):
+        store.write(call(f"CA{n}", start))
+    store.write([Record(101, CallEnded("CA2", 9, "stop", 1))])  # it went on for long
+    assert [store.forget_before(100, 1) for _ in range(3)] == [1, 1, 0]
+    assert [found.call_id for found in store.calls(10)] == ["CA3", "CA2"]
+    assert [message.call_id for message in store.messages(10)] == ["CA3", "CA2"]
+    store.close()
+    assert b"secret of CA0" not in path.read_bytes(), "nor is it in the file"
+    assert b"secret of CA3" in path.read_bytes()

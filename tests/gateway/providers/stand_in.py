@@ -28,7 +28,7 @@ class StandIn:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
                 self.asked.append((head, await reader.readexactly(length)))
                 self.arrived.set()
                 await self.answers.pop(0)(reader, writer)

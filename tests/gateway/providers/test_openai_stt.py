@@ -7,16 +7,24 @@ import gc
 import socket
 import wave
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from io import BytesIO
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soxr  # has no py.typed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ConfigurationError, ProviderError
-from gateway.providers import openai_stt
-from gateway.providers.base import SpeechToText, Transcript
+from gateway.providers import openai_client, openai_stt
+from gateway.providers.base import Transcript
 from gateway.providers.openai_stt import OpenAISpeechToText
+from gateway.settings import OPENAI
+from tests.fakes.openai_http import KEY as FAKE_KEY
+from tests.fakes.openai_http import FakeOpenAI, Fault, Script
+from tests.gateway.providers.rig import with_fake
 from tests.gateway.providers.stand_in import (
     Answer,
     StandIn,
@@ -27,20 +35,24 @@ from tests.gateway.providers.stand_in import (
 )
 
 KEY = "sk-very-secret-0123456789"
+CLIP = Path(__file__).parents[2] / "fixtures" / "clips" / "en" / "goforward.wav"
 PCM = b"\x01\x00\x02\x00" * 800
 HEARD = b'{"text": " Hello. ", "language": "English", "duration": 1.0}'
 
 
+async def text_of(provider: OpenAISpeechToText, pcm: bytes, language: str) -> Transcript:
+    found = [transcript async for transcript in provider.transcribe(pcm, language)]
+    assert len(found) == 1
+    return found[0]
+
+
 def ask(
-    check: Callable[[SpeechToText, StandIn], Coroutine[None, None, None]],
+    check: Callable[[OpenAISpeechToText, StandIn], Coroutine[None, None, None]],
     *answers: Answer,
-    timeout_ms: int = 10_000,
 ) -> None:
     async def go() -> None:
         async with standing_in(*answers) as server:
-            provider = OpenAISpeechToText(
-                base_url=server.url, api_key=KEY, model="whisper-base", timeout_ms=timeout_ms
-            )
+            provider = OpenAISpeechToText(base_url=server.url, api_key=KEY, model="whisper-base")
             try:
                 await check(provider, server)
             finally:
@@ -50,8 +62,8 @@ def ask(
 
 
 def test_without_a_language_the_server_is_asked_for_it() -> None:
-    async def check(provider: SpeechToText, server: StandIn) -> None:
-        assert await provider.transcribe(PCM, "") == Transcript("Hello.", "en")
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        assert await text_of(provider, PCM, "") == Transcript("Hello.", "en")
         head, body = server.asked[0]
         assert head.startswith(b"POST /v1/audio/transcriptions HTTP/1.1\r\n")
         assert f"authorization: bearer {KEY}".encode() in head.lower()
@@ -67,8 +79,8 @@ def test_without_a_language_the_server_is_asked_for_it() -> None:
 
 
 def test_a_known_language_is_told_and_kept() -> None:
-    async def check(provider: SpeechToText, server: StandIn) -> None:
-        assert await provider.transcribe(PCM, "ru") == Transcript("Hello.", "ru")
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        assert await text_of(provider, PCM, "ru") == Transcript("Hello.", "ru")
         body = server.asked[0][1]
         assert b'name="language"\r\n\r\nru\r\n' in body
         assert b"verbose_json" not in body
@@ -83,9 +95,9 @@ REFUSED_FORMAT = (
 
 
 def test_a_server_without_the_long_format_is_asked_for_it_once() -> None:
-    async def check(provider: SpeechToText, server: StandIn) -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
         for _ in range(2):
-            assert await provider.transcribe(PCM, "") == Transcript("Hi", "")
+            assert await text_of(provider, PCM, "") == Transcript("Hi", "")
         long = [b"verbose_json" in body for _, body in server.asked]
         assert long == [True, False, False]
 
@@ -94,9 +106,9 @@ def test_a_server_without_the_long_format_is_asked_for_it_once() -> None:
 
 
 def test_another_refusal_is_no_reason_to_ask_again() -> None:
-    async def check(provider: SpeechToText, server: StandIn) -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
         with pytest.raises(ProviderError, match="status 400"):
-            await provider.transcribe(PCM, "")
+            await text_of(provider, PCM, "")
         assert len(server.asked) == 1
 
     ask(check, answer(400, b'{"error": {"message": "bad audio", "param": "file"}}'))
@@ -154,23 +166,13 @@ def test_any_bytes_are_a_transcript_or_a_provider_error(body: bytes) -> None:
     ],
 )
 def test_what_goes_wrong_is_a_provider_error(reply: Answer, says: str, *, retryable: bool) -> None:
-    async def check(provider: SpeechToText, _: StandIn) -> None:
+    async def check(provider: OpenAISpeechToText, _: StandIn) -> None:
         with pytest.raises(ProviderError, match=says) as raised:
-            await provider.transcribe(PCM, "en")
+            await text_of(provider, PCM, "en")
         assert raised.value.retryable is retryable
         assert KEY not in str(raised.value)
 
     ask(check, reply)
-
-
-def test_a_server_that_does_not_answer_is_given_up() -> None:
-    async def check(provider: SpeechToText, server: StandIn) -> None:
-        with pytest.raises(ProviderError, match="no answer in time") as raised:
-            await provider.transcribe(PCM, "en")
-        assert raised.value.retryable
-        await asyncio.wait_for(server.left.wait(), 20)
-
-    ask(check, silence, timeout_ms=100)
 
 
 def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
@@ -180,7 +182,7 @@ def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
             url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
             provider = OpenAISpeechToText(base_url=url, api_key="", model="m")
             with pytest.raises(ProviderError, match="connection failed") as raised:
-                await provider.transcribe(PCM, "en")
+                await text_of(provider, PCM, "en")
             assert raised.value.retryable
             await provider.aclose()
 
@@ -188,8 +190,8 @@ def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
 
 
 def test_a_cancelled_request_is_closed() -> None:
-    async def check(provider: SpeechToText, server: StandIn) -> None:
-        asking = asyncio.create_task(provider.transcribe(PCM, "en"))
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
+        asking = asyncio.create_task(text_of(provider, PCM, "en"))
         await asyncio.wait_for(server.arrived.wait(), 20)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -200,9 +202,9 @@ def test_a_cancelled_request_is_closed() -> None:
 
 
 def test_one_connection_serves_many_requests_and_is_closed_with_the_provider() -> None:
-    async def check(provider: SpeechToText, server: StandIn) -> None:
+    async def check(provider: OpenAISpeechToText, server: StandIn) -> None:
         for _ in range(3):
-            await provider.transcribe(PCM, "en")
+            await text_of(provider, PCM, "en")
         assert server.connections == 1
         assert not server.left.is_set()
         await provider.aclose()
@@ -225,15 +227,15 @@ def test_one_connection_serves_many_requests_and_is_closed_with_the_provider() -
     ],
 )
 def test_loopback_is_recognised(url: str, *, loopback: bool) -> None:
-    assert openai_stt.is_loopback(url) is loopback
+    assert openai_client.is_loopback(url) is loopback
 
 
 def test_a_proxy_of_the_environment_is_not_for_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
 
-    async def check(provider: SpeechToText, _: StandIn) -> None:
-        assert (await provider.transcribe(PCM, "en")).text == "Hello."
+    async def check(provider: OpenAISpeechToText, _: StandIn) -> None:
+        assert (await text_of(provider, PCM, "en")).text == "Hello."
 
     ask(check, answer(200, HEARD))
 
@@ -251,3 +253,82 @@ def test_settings_that_cannot_work_are_refused_early(url: str, key: str, says: s
     with pytest.raises(ConfigurationError, match=says) as raised:
         OpenAISpeechToText(base_url=url, api_key=key, model="m")
     assert not key or key not in str(raised.value)
+
+
+async def one(provider: OpenAISpeechToText, language: str, *keywords: str) -> Transcript:
+    async with aclosing(provider.transcribe(PCM, language, keywords)) as stream:
+        found = await anext(stream)
+    await provider.aclose()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "language", "hints"),
+    [
+        (
+            "gpt-transcribe",
+            "",
+            {"stream": "true", "languages": ["en", "ru", "ar"], "keywords": ["Ann", "Riverside"]},
+        ),
+        (
+            "gpt-transcribe",
+            "ru",
+            {"stream": "true", "language": "ru", "keywords": ["Ann", "Riverside"]},
+        ),
+        ("gpt-4o-transcribe", "", {"stream": "true", "prompt": "Ann, Riverside"}),
+        ("whisper-1", "en", {"language": "en", "prompt": "Ann, Riverside"}),
+    ],
+)
+def test_each_model_is_given_the_hints_it_takes(
+    model: str, language: str, hints: dict[str, object]
+) -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        provider = OpenAISpeechToText(base_url=fake.url, api_key=FAKE_KEY, model=model)
+        heard = await one(provider, language, "Ann", "Riverside")
+        assert heard == Transcript("Good day.", language or "en")
+        fields = fake.asked[0][1]
+        named = {"stream", "language", "languages", "keywords", "prompt"}
+        assert {name: fields[name] for name in fields.keys() & named} == hints
+        assert fields["seconds"] == len(PCM) / 32_000
+
+    with_fake(check, Script(transcript="Good day."))
+
+
+def test_a_stream_without_a_text_is_an_error_and_an_empty_text_is_none() -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        def provider() -> OpenAISpeechToText:
+            return OpenAISpeechToText(base_url=fake.url, api_key=FAKE_KEY, model="gpt-transcribe")
+
+        assert await one(provider(), "") == Transcript("", "")
+        fake.script.transcript = "Good day."
+        fake.script.faults = [Fault("stt", kind="error")]
+        with pytest.raises(ProviderError, match="broke off"):
+            await one(provider(), "")
+
+    with_fake(check, Script(transcript="", language=""))
+
+
+@pytest.mark.parametrize("seconds", [60, 600])
+def test_a_long_utterance_is_sent_whole(seconds: int) -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        provider = OpenAISpeechToText(base_url=fake.url, api_key=FAKE_KEY, model="whisper-1")
+        async with aclosing(provider.transcribe(bytes(32_000 * seconds), "en")) as stream:
+            assert (await anext(stream)).text
+        await provider.aclose()
+        assert fake.asked[0][1]["seconds"] == seconds
+
+    with_fake(check)
+
+
+@pytest.mark.live
+def test_the_real_service_transcribes(openai_key: str) -> None:
+    async def check() -> None:
+        with wave.open(str(CLIP)) as clip:
+            pcm = clip.readframes(clip.getnframes())
+            samples = soxr.resample(np.frombuffer(pcm, "<i2"), clip.getframerate(), 16_000)
+        provider = OpenAISpeechToText(base_url=OPENAI, api_key=openai_key, model="gpt-transcribe")
+        stream = provider.transcribe(samples.astype("<i2").tobytes(), "")
+        assert "forward" in (await anext(stream)).text.lower()
+        await provider.aclose()
+
+    asyncio.run(check())

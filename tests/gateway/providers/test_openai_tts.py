@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from gateway.errors import ProviderError
 from gateway.providers.base import TextToSpeech
-from gateway.providers.openai_tts import OpenAITextToSpeech, may_be_pcm, whole_samples
+from gateway.providers.openai_tts import (
+    INPUT_CHARS_MAX,
+    OpenAITextToSpeech,
+    may_be_pcm,
+    parts,
+    whole_samples,
+)
+from gateway.settings import OPENAI
+from tests.fakes.openai_http import KEY as FAKE_KEY
+from tests.fakes.openai_http import FakeOpenAI, Script
+from tests.gateway.providers.rig import with_fake
 from tests.gateway.providers.stand_in import (
     CHUNKED,
     CHUNKS_END,
@@ -27,16 +37,12 @@ from tests.gateway.providers.stand_in import (
 )
 
 KEY = "sk-very-secret-0123456789"
-LONG_MS = 20_000
-SHORT_MS = 100
 
 
 def speak(
     check: Callable[[TextToSpeech, StandIn], Coroutine[None, None, None]],
     *answers: Answer,
     voice: str = "",
-    first_ms: int = LONG_MS,
-    next_ms: int = LONG_MS,
 ) -> None:
     async def go() -> None:
         async with standing_in(*answers) as server:
@@ -45,8 +51,6 @@ def speak(
                 api_key=KEY,
                 model="local",
                 voice=voice,
-                first_audio_timeout_ms=first_ms,
-                next_audio_timeout_ms=next_ms,
             )
             try:
                 await check(provider, server)
@@ -70,6 +74,22 @@ def test_samples_stay_whole_however_the_bytes_are_cut(pieces: list[bytes]) -> No
     sent = b"".join(pieces)
     assert b"".join(made) == sent[: len(sent) // 2 * 2]
     assert all(piece and len(piece) % 2 == 0 for piece in made)
+
+
+@given(st.text(alphabet="ab \n", max_size=60), st.integers(1, 300))
+def test_a_long_text_is_cut_into_parts_that_are_taken(text: str, times: int) -> None:
+    cut = list(parts(text * times))
+    assert all(part.strip() and len(part) <= INPUT_CHARS_MAX for part in cut)
+    assert "".join("".join(cut).split()) == "".join((text * times).split())
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_nothing_to_say_asks_nobody(text: str) -> None:
+    async def check(provider: TextToSpeech, server: StandIn) -> None:
+        assert await collected(provider.speak(text, "en")) == []
+        assert server.asked == []
+
+    speak(check)
 
 
 @pytest.mark.parametrize(("voice", "sent"), [("", "ru"), ("alloy", "alloy")])
@@ -130,45 +150,6 @@ def test_who_stops_listening_closes_the_request() -> None:
     speak(check, endless)
 
 
-def test_a_slow_listener_does_not_run_into_the_deadlines() -> None:
-    async def check(provider: TextToSpeech, _: StandIn) -> None:
-        heard = b""
-        async for piece in provider.speak("Hello.", "en"):
-            heard += piece
-            if len(heard) == len(piece):
-                await asyncio.sleep(0.7)
-        assert len(heard) == 400_000
-
-    data = CHUNKED + b"".join(chunk(bytes(4_000)) for _ in range(100)) + CHUNKS_END
-    speak(check, raw(data), next_ms=500)
-
-
-@pytest.mark.parametrize(
-    ("begin", "first_ms", "next_ms", "heard"),
-    [
-        (b"", SHORT_MS, LONG_MS, 0),
-        (CHUNKED, SHORT_MS, LONG_MS, 0),
-        (CHUNKED + chunk(b"a"), SHORT_MS, LONG_MS, 0),
-        (CHUNKED + chunk(b"ab"), LONG_MS, SHORT_MS, 2),
-    ],
-)
-def test_deadlines(begin: bytes, first_ms: int, next_ms: int, heard: int) -> None:
-    async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(begin)
-        await silence(reader, writer)
-
-    async def check(provider: TextToSpeech, server: StandIn) -> None:
-        stream = provider.speak("Hello.", "en")
-        if heard:
-            assert len(await anext(stream)) == heard
-        with pytest.raises(ProviderError, match="text-to-speech: no answer in time") as raised:
-            await anext(stream)
-        assert raised.value.retryable
-        await asyncio.wait_for(server.left.wait(), 20)
-
-    speak(check, stuck, first_ms=first_ms, next_ms=next_ms)
-
-
 @pytest.mark.parametrize(
     ("reply", "says", "retryable"),
     [
@@ -220,3 +201,41 @@ def test_provider_errors_of_a_cancelled_call_do_not_hide_the_cancelling() -> Non
         await asyncio.wait_for(server.left.wait(), 20)
 
     speak(check, silence)
+
+
+def test_a_speed_is_told_only_when_it_is_not_the_usual_one() -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        for speed in (1.0, 1.25):
+            provider = OpenAITextToSpeech(
+                base_url=fake.url, api_key=FAKE_KEY, model="m", voice="alloy", speed=speed
+            )
+            await collected(provider.speak("Hello.", "en"))
+            await provider.aclose()
+        assert [fields.get("speed") for _, fields in fake.asked] == [None, 1.25]
+
+    with_fake(check)
+
+
+def test_ten_kilobytes_are_spoken_in_parts_and_an_unknown_language_is_an_error() -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        provider = OpenAITextToSpeech(base_url=fake.url, api_key=FAKE_KEY, model="m", voice="")
+        spoken = b"".join(await collected(provider.speak("word " * 2_000, "en")))
+        assert len(spoken) == 3 * 480
+        assert all(len(fields["input"]) <= INPUT_CHARS_MAX for _, fields in fake.asked)
+        with pytest.raises(ProviderError, match="status 400"):
+            await collected(provider.speak("Bonjour.", "fr"))
+        await provider.aclose()
+
+    with_fake(check, Script(speech_ms=10))
+
+
+@pytest.mark.live
+def test_the_real_service_speaks(openai_key: str) -> None:
+    async def check() -> None:
+        provider = OpenAITextToSpeech(
+            base_url=OPENAI, api_key=openai_key, model="gpt-4o-mini-tts", voice="alloy"
+        )
+        assert len(b"".join(await collected(provider.speak("Hello there.", "en")))) > 24_000
+        await provider.aclose()
+
+    asyncio.run(check())

@@ -30,9 +30,9 @@ def test_the_shipped_profile_is_valid_and_documents_every_key() -> None:
 def test_the_shipped_examples_are_valid_when_their_comment_sign_is_removed(tmp_path: Path) -> None:
     text = (SHIPPED / "default.toml").read_text(encoding="utf-8")
     used, count = re.subn(r"^# (?=[a-z]+ = \")", "", text, flags=re.MULTILINE)
-    assert count == 7
+    assert count == 8
     profile = load_profiles(_write(tmp_path, default=used))["default"]
-    assert profile.questions["en"].keys() == {"reason", "name", "number"}
+    assert profile.questions["en"].keys() == {"offer", "reason", "name", "number"}
     assert profile.transfer_targets == {"sales": "+15551234567"}
 
 
@@ -79,5 +79,5 @@ def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     (tmp_path / "default.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match=r"default\.toml: 'utf-8' codec"):
+    with pytest.raises(ConfigurationError, match=r"default\.toml: is not UTF-8"):
         load_profiles(tmp_path)

@@ -19,6 +19,7 @@ from gateway.limits import MESSAGE_MS_MAX
 from gateway.player import Player
 from gateway.reception import Reception
 from gateway.responders.recital import PASSAGE_MS, PERIOD_MS, Recital, passage, phase_ms
+from gateway.responders.registry import Staff
 from gateway.settings import load_settings
 from supervisor.scoreboard import RowName, Scoreboard
 from tests.gateway.test_player import Stage, play
@@ -167,5 +168,5 @@ def test_it_needs_no_speech_service() -> None:
     assert other.uses_providers
     row = Scoreboard([RowName("worker", 0)], 1).row("worker", 0)
     passage.cache_clear()
-    Reception(settings, row, {}, None)
+    Reception(settings, row, {}, None, Staff({}))
     assert passage.cache_info().currsize == 1, "it is made before the first call"

@@ -98,6 +98,25 @@ def test_the_official_client_is_understood() -> None:
     with_toys(check)
 
 
+def test_what_is_counted() -> None:
+    async def check(client: httpx2.AsyncClient) -> None:
+        assert (await transcribe(client)).status_code == 200
+        assert (await client.post(SPEECH, json=speech())).status_code == 200
+        assert (await client.get("/nowhere/17")).status_code == 404
+        answer = await client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain")
+        for line in (
+            f'speech_server_requests_total{{path="{TRANSCRIPTIONS}",status="200"}} 1.0',
+            'speech_server_requests_total{path="other",status="404"} 1.0',
+            "speech_server_transcription_seconds_count 1.0",
+            'speech_server_sentence_seconds_count{voice="toy"} 1.0',
+            'speech_server_engine_requests{engine="toy-ear"} 0.0',
+        ):
+            assert line in answer.text
+
+    with_toys(check)
+
+
 def test_formats_of_a_transcription() -> None:
     async def check(client: httpx2.AsyncClient) -> None:
         plain = await transcribe(client, response_format="text")

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from functools import partial
 
-import numpy as np
 import pytest
 
 from gateway.errors import CapacityError, ConfigurationError
@@ -17,8 +16,7 @@ from gateway.speech_server.engines import (
     UnknownVoiceError,
     VoiceInfo,
 )
-from gateway.speech_server.whisper import RATE
-from tests.gateway.speech_server.toys import ToyRecognizer, ToyVoice, toy_engines, until, wav
+from tests.gateway.speech_server.toys import ToyRecognizer, ToyVoice, toy_engines, until
 
 
 def test_work_runs_in_one_thread_in_its_order() -> None:
@@ -102,22 +100,6 @@ def test_a_voice_that_is_not_there_is_an_error_with_a_cure() -> None:
         engines.speaker("ar")
     with pytest.raises(UnknownVoiceError, match="unknown voice 'alloy'; there are: en, good"):
         engines.speaker("alloy")
-    engines.close()
-
-
-def test_the_language_of_the_first_words_holds_for_all_pieces() -> None:
-    ear = ToyRecognizer()
-    engines = toy_engines(ear, named("good", "en"))
-    silence = np.zeros(31 * RATE, "<i2")
-    speech = np.full(60 * RATE, 1000, "<i2")
-    data = wav(np.concatenate([silence, speech]).tobytes())
-    segments = asyncio.run(engines.transcribe(data, ""))
-    assert len(segments) >= 4
-    assert segments[0].heard.text == ""
-    heard_first = next(i for i, segment in enumerate(segments) if segment.heard.text)
-    assert ear.asked == [""] * (heard_first + 1) + ["ru"] * (len(segments) - heard_first - 1)
-    assert [s.start_s for s in segments[1:]] == [s.end_s for s in segments[:-1]]
-    assert segments[-1].end_s == pytest.approx(91)
     engines.close()
 
 

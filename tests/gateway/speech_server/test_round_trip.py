@@ -24,7 +24,7 @@ async def said_and_heard(url: str, text: str, language: str) -> Transcript:
     try:
         spoken = b"".join([piece async for piece in speaker.speak(text, "en")])
         samples = soxr.resample(np.frombuffer(spoken, "<i2"), TTS_RATE, PCM_RATE, "HQ")
-        return await ear.transcribe(samples.astype("<i2").tobytes(), language)
+        return await anext(ear.transcribe(samples.astype("<i2").tobytes(), language))
     finally:
         await speaker.aclose()
         await ear.aclose()

@@ -21,11 +21,12 @@ from gateway.speech_server.engines import (
     InferenceThread,
     Speaker,
     SynthesisError,
+    Utterance,
     Voice,
     VoiceInfo,
 )
 from gateway.speech_server.voices import sentences
-from gateway.speech_server.whisper import RATE, pieces, read_wav
+from gateway.speech_server.whisper import RATE, context_samples, pieces, read_wav
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +52,7 @@ class ToyRecognizer:
 
     rate: int = RATE
     asked: list[str] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
     open: threading.Event = field(default_factory=threading.Event)
     begun: threading.Event = field(default_factory=threading.Event)
 
@@ -60,12 +62,20 @@ class ToyRecognizer:
     def read(self, wav: bytes) -> Sequence[Samples]:
         return pieces(read_wav(wav))
 
-    def transcribe(self, samples: Samples, language: str) -> Heard:
-        self.asked.append(language)
+    def window(self, samples: Samples) -> int:
+        return context_samples(len(samples))
+
+    def transcribe_all(self, utterances: Sequence[Utterance]) -> list[Heard]:
+        self.asked += [utterance.language for utterance in utterances]
+        self.batches.append([len(utterance.samples) for utterance in utterances])
         self.begun.set()
         assert self.open.wait(PATIENCE_S)
+        return [self.heard(utterance) for utterance in utterances]
+
+    def heard(self, utterance: Utterance) -> Heard:
+        samples = utterance.samples
         text = f"{len(samples)} samples" if samples.any() else ""
-        return Heard(text, language or "ru", 0.25, -0.5)
+        return Heard(text, utterance.language or "ru", 0.25, -0.5)
 
 
 @dataclass

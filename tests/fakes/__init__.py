@@ -1,0 +1,1 @@
+"""Stand-ins for services that tests cannot reach; each speaks the real protocol on real sockets."""
