@@ -27,7 +27,7 @@ from gateway.conversation.endpointing import (
 from gateway.conversation.language import ReplyLanguage
 from gateway.conversation.speech import SpeechDetector, SpeechResumed
 from gateway.errors import ProviderError
-from gateway.limits import PRE_ROLL_MS, SPECULATE_AFTER_MS, UTTERANCE_MS_MAX
+from gateway.limits import LAST_WORDS_MS_MAX, PRE_ROLL_MS, SPECULATE_AFTER_MS, UTTERANCE_MS_MAX
 from gateway.providers.base import Ear, Transcript
 
 _PRE_ROLL_BYTES = PRE_ROLL_MS // FRAME_MS * PCM_FRAME_BYTES
@@ -135,8 +135,10 @@ class Hearing:
         self._ear.forget()
 
     async def aclose(self) -> None:
-        """The call is over."""
+        """The call is over; the text of what was said last is waited for, if it is wanted."""
         asking = self._asking
+        if asking is not None and self._on_text is not None:
+            await asyncio.wait({asking}, timeout=LAST_WORDS_MS_MAX / 1000)
         self.listen_on()
         if asking is not None:
             await asyncio.gather(asking, return_exceptions=True)

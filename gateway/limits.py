@@ -47,6 +47,9 @@ CALLS_PER_CONNECTION_MAX = 64
 TURN_BUDGET_MS = 8_000
 STAGE_MS_MIN = 200
 
+# Who has hung up is understood and taken down for so long, each: nobody waits, but a worker's end.
+LAST_WORDS_MS_MAX = 2_000
+
 # Playout: how far ahead of the caller's ear we send, and how much goes into one message.
 PLAYOUT_LEAD_MS = 200
 MESSAGE_MS_MAX = 100
@@ -66,7 +69,9 @@ RETRY_AFTER_S = 5
 LAG_BEATS = 20  # 2 s of them
 LAG_MS_MAX = 30
 LAG_BEATS_LATE_MAX = 10  # of LAG_BEATS: one more, and their median is above LAG_MS_MAX
-DSP_LAG_MS_MAX = 15
+DSP_LAG_MS_MAX = (
+    30  # for a tick of 10: 15 turned callers away from a busy machine that lost nothing
+)
 DSP_LAG_BEATS = 30  # 3 s: a percentile over 2 s that stays high, not after one hiccup
 DSP_LAG_BEATS_LATE_MAX = 20
 DESCRIPTORS_PERCENT_MAX = 90
@@ -111,6 +116,9 @@ assert PLAYOUT_CUSHION_MS + MESSAGE_MS_MAX <= PLAYOUT_LEAD_MS, "or a full messag
 assert PLAYOUT_LEAD_MS >= MESSAGE_MS_MAX + FRAME_MS, "a full message must fit into the lead"
 assert MARK_EVERY_MS % FRAME_MS == 0
 assert PAYLOAD_BYTES_MAX * 4 // 3 <= MESSAGE_BYTES_MAX, "a payload must fit into a message"
+assert max(LAG_MS_MAX, DSP_LAG_MS_MAX) < PLAYOUT_CUSHION_MS, (
+    "new calls are refused before it is heard"
+)
 assert LAG_BEATS_LATE_MAX * 2 == LAG_BEATS, "the median"
 assert 2 * CLAIM_RENEW_MS < CLAIM_TTL_MS, "one renewal may be lost"
 assert EARLY_EVENTS_MAX * FRAME_MS > 2 * CLAIM_COPIES * ANSWER_TIMEOUT_MS, "nothing early is lost"

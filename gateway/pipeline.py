@@ -26,6 +26,7 @@ from gateway.conversation.timing import turn_times
 from gateway.conversation.turn import Action, Event, State, Turn
 from gateway.errors import ProviderError
 from gateway.hearing import Hearing, dbfs
+from gateway.last_words import hand_over
 from gateway.limits import ACKNOWLEDGEMENT_MS_MAX, DIGITS_MAX, DIGITS_PAUSE_MS
 from gateway.observer import Observer as Observer
 from gateway.player import Player
@@ -159,17 +160,19 @@ class Pipeline:
         return True
 
     async def aclose(self) -> None:
-        """Stop everything; hand over what was taken down and not stored yet."""
+        """Stop everything; hand over what was taken down, the last words included."""
+        answered = self._text
+        if self._turn.state is State.CALLER:  # hung up in the midst of a sentence
+            self._understand()
         self._on(Event.STOPPED)
         for timer in filter(None, (self._digits_timer, self._care_timer)):
             timer.cancel()
         await self._voice.aclose()
         await self._hearing.aclose()
-        for responder in filter(None, (self._responder, self._fallback)):
-            pending = responder.pending()
-            if pending is not None:
-                self._observer.message(pending)
-            await responder.aclose()
+        said = self._text if self._text != answered else ""
+        for responder, words in ((self._responder, said), (self._fallback, "")):
+            if responder is not None:
+                await hand_over(responder, words, self._language.reply, self._observer.message)
 
     # The caller's voice
 

@@ -56,6 +56,8 @@ REPORT_EVERY_BEATS = 10
 DRAIN_LOOK_MS = 20
 # Calls make hardly any cycles; collections in their midst are heard.
 GC_THRESHOLD = (100_000, 50, 50)
+#: What ended calls may take to store what they know; the supervisor's patience is longer.
+FINISH_S_MAX = 2.5
 
 log = logs.get_logger(__name__)
 
@@ -341,7 +343,7 @@ class Worker:
         await _until(lambda: not len(switchboard.registry), GOODBYE_MS_MAX)
         switchboard.close_all(GOING_AWAY, GOING_DOWN)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(switchboard.finished(), timeout=1)
+            await asyncio.wait_for(switchboard.finished(), timeout=FINISH_S_MAX)
         # Connections that came last are still being answered.
         await _until(
             lambda: doorway.emptied.is_set() and not doorway.connections, CONNECTIONS_END_MS_MAX

@@ -35,7 +35,7 @@ NUMBER_DIGITS_MIN = 5
 ANSWER_CHARS_MAX = 2_000
 #: How much of an answer is repeated aloud; all of it is stored.
 SPOKEN_CHARS_MAX = 240
-_ATTEMPTS_KEPT_MAX = 10
+_ATTEMPTS_KEPT_MAX = 30
 
 _CALLER_NUMBER = re.compile(rf"\+?[0-9]{{{NUMBER_DIGITS_MIN},15}}")
 #: What Twilio sends in place of a withheld number: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and
@@ -224,6 +224,8 @@ _FIELDS: Mapping[State, str] = {
     _S.NUMBER: "number",
 }
 _REMARKS = "remarks"
+#: Under which field words are kept that answered no question; remarks otherwise.
+_SAID_AS: Mapping[State, str] = {_S.REASON: "reason"}
 _STATUS = "status"
 
 _DETECTS: Mapping[Input, Callable[[Heard, str], bool]] = {
@@ -334,7 +336,8 @@ class MessageForm:
 
     def _fail(self, heard: Heard, step: Step) -> Step:
         if heard.kind is not Input.NOTHING:
-            said = self._said.setdefault(_FIELDS.get(self.state, _REMARKS), [])
+            # A sentence that holds no name is no name: to whoever reads the message, a remark.
+            said = self._said.setdefault(_SAID_AS.get(self.state, _REMARKS), [])
             if len(said) < _ATTEMPTS_KEPT_MAX:
                 said.append(heard.text)
         self._failures += 1

@@ -14,16 +14,15 @@ success (NestJS answers 201). The log gets ids, lengths and times, never what wa
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import orjson
 
 from gateway import clock
 from gateway.errors import ProviderError
 from gateway.ops.log import Log
-from gateway.providers.http_service import Answer, HttpService, Question
+from gateway.providers.http_service import Answer, GarbageError, HttpService, Question
 
 WHAT = "backend"
 CONVERSATION_ID_CHARS_MAX = 256
@@ -34,13 +33,7 @@ ACTIONS_MAX = 16
 #: Express reads bodies of up to 100 kB; the caller's words are all that can be long.
 TEXT_CHARS_MAX = 8_000
 
-T = TypeVar("T")
-
 _KEYS = uuid.UUID("6a1f3e0e-3c7b-5c58-9d3d-4f1f0c1b7a10")
-
-
-class GarbageError(ProviderError):
-    """The backend answered with a success, and with nothing that could be understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +116,7 @@ class BackendApi:
         headers = self._headers(opening.call_id, f"{opening.call_id}/start")
         question = Question("/conversation/start", opening.body(), headers)
         begun_ns = clock.now_ns()
-        answer = await self._service.post(question, within_ms, log)
-        started = self._read(answer, parse_started)
+        started = await self._service.post(question, within_ms, log, parse_started)
         log.info(
             "conversation started",
             conversation=started.conversation_id,
@@ -143,7 +135,7 @@ class BackendApi:
         log.info("message sent", turn=utterance.turn, chars=len(said))
         begun_ns = clock.now_ns()
         question = Question("/conversation/message", orjson.dumps(body), headers)
-        reply = self._read(await self._service.post(question, within_ms, log), parse_reply)
+        reply = await self._service.post(question, within_ms, log, parse_reply)
         log.info(
             "reply received",
             turn=utterance.turn,
@@ -157,13 +149,6 @@ class BackendApi:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._service.aclose()
-
-    def _read(self, answer: Answer, parse: Callable[[Answer], T]) -> T:
-        try:
-            return parse(answer)
-        except GarbageError:
-            self._service.disappointed()
-            raise
 
     def _headers(self, call_id: str, name: str) -> dict[str, str]:
         key = uuid.uuid5(_KEYS, name)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
+from typing import TypeVar
 
 import httpx2
 
@@ -32,6 +33,9 @@ CONNECTIONS_MAX = 128
 CONNECTIONS_IDLE_MAX = 32
 #: Less than this is no attempt.
 ATTEMPT_MS_MIN = 50
+_SERVER_ERROR = 500
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,10 @@ class Answer:
     def is_success(self) -> bool:
         """Any 2xx: servers differ in which one they think right."""
         return 200 <= self.status < 300
+
+
+class GarbageError(ProviderError):
+    """A server answered with a success, and with nothing that could be understood."""
 
 
 class _MissedError(Exception):
@@ -92,8 +100,30 @@ class HttpService:
         self._breaker = Breaker()
         self._random = random.Random()
 
-    async def post(self, question: Question, within_ms: int, log: Log) -> Answer:
-        """Ask; the answer may be a refusal. ProviderError when there is none by the deadline."""
+    async def post(
+        self, question: Question, within_ms: int, log: Log, read: Callable[[Answer], T]
+    ) -> T:
+        """Ask, and read the answer, which may be a refusal; ``read`` says what is garbage.
+
+        Raises what ``read`` does, and ProviderError when there is no answer by the deadline.
+        """
+        answer = await self._answer(question, within_ms, log)
+        sane = answer.status < _SERVER_ERROR  # a refusal is a sign of life
+        try:
+            return read(answer)
+        except GarbageError:
+            sane = False
+            self._breaker.failed(clock.now_ns())
+            raise
+        finally:
+            if sane:
+                self._breaker.succeeded()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _answer(self, question: Question, within_ms: int, log: Log) -> Answer:
         ends_ns = clock.now_ns() + within_ms * clock.NS_PER_MS
         attempts = Attempts(idempotent=self._idempotent)
         while True:
@@ -108,14 +138,6 @@ class HttpService:
                     return missed.answer
                 raise ProviderError(f"{self._what}: {missed}", retryable=True) from missed
             await clock.sleep_ms(pause_ms)
-
-    def disappointed(self) -> None:
-        """It answered in time, but nothing that could be used: that is a failure as well."""
-        self._breaker.failed(clock.now_ns())
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
 
     async def _attempt(self, question: Question, within_ms: int, log: Log) -> Answer:
         if not self._breaker.allows(clock.now_ns()):
@@ -138,10 +160,8 @@ class HttpService:
         return answer
 
     def _note(self, answer: Answer, log: Log) -> None:
-        if answer.status >= 500:
+        if answer.status >= _SERVER_ERROR:
             self._breaker.failed(clock.now_ns())
-        else:
-            self._breaker.succeeded()
         if not answer.is_success:
             log.warning("request refused", server=self._what, status=answer.status)
 

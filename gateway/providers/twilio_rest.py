@@ -62,7 +62,7 @@ class TwilioRest:
     async def _update(self, call_id: str, form: dict[str, str], log: Log) -> Answer:
         path = f"{self._calls}{quote(call_id, safe='')}.json"  # the id is what a peer says it is
         return await self._service.post(
-            Question(path, urlencode(form).encode(), {}), TIMEOUT_MS, log
+            Question(path, urlencode(form).encode(), {}), TIMEOUT_MS, log, lambda answer: answer
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -28,10 +27,18 @@ from loadtest.fault_rows.gateway import Gateway, knock, until
 from loadtest.host import TreeMeter
 
 #: Busy processes, step by step, until the gateway is late: much more, and it must lose frames.
-BUSY = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+BUSY = (2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 64)
+BUSY_EIGHTH = """
+from time import monotonic, sleep
+while True:
+    end = monotonic() + 0.01
+    while monotonic() < end:
+        pass
+    sleep(0.07)
+"""
 #: The gateway looks at the last two or three seconds before it closes the door.
 STEP_SECONDS = 4.0
-REFUSED_SECONDS = 3.0
+REFUSED_SECONDS = 1.5
 RECOVERED_SECONDS = 15.0
 PLACED_RATIO_MAX = 1.05
 HANDSHAKE_MS_MAX = 150
@@ -55,7 +62,7 @@ def starve(bench: Bench) -> Sequence[Check]:
         stopped = gateway.stop()
     asked = sum(answers.values())
     others = {name: count for name, count in answers.items() if name != "503"}
-    text = f"busy processes: {count}; {answers['503']} of {asked} new ones refused"
+    text = f"{count} of them: {answers['503']} of {asked} new ones refused"
     text += f" ({', '.join(reasons)})" if reasons else ""
     text += f" (others: {others})" if others else ""
     text += "" if before == "101" else f", but {before} before the machine was starved"
@@ -128,20 +135,17 @@ def churn(bench: Bench) -> Sequence[Check]:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """So many processes that only compute, each in a session of its own.
+    """So many processes that compute for an eighth of the time, each in a session of its own.
 
     Linux may share the processor out by sessions (autogroups): all in one would be as one.
     """
-    if shutil.which("stress-ng"):
-        commands = [["stress-ng", "--quiet", "--cpu", "1"]] * count
-    else:
-        commands = [[sys.executable, "-c", "while True: pass"]] * count
-    started = [subprocess.Popen(command, start_new_session=True) for command in commands]
+    command = [sys.executable, "-c", BUSY_EIGHTH]
+    started = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
     try:
         yield
     finally:
         for process in started:
-            process.terminate()
+            process.kill()
         for process in started:
             process.wait()
 
@@ -172,7 +176,8 @@ def descriptors(gateway: Gateway) -> int:
 ROWS = (
     Row(
         "starve",
-        "CPU starved beside twice the calls: busy processes added until the gateway is late",
+        "CPU starved beside twice the calls: processes that are busy for an eighth of the time are "
+        "added until the gateway is late",
         "calls in progress lose 0 frames, new ones refused (503, Retry-After), let in again",
         starve,
     ),

@@ -127,9 +127,7 @@ def test_a_caller_who_answers_nothing_is_let_go_with_all_that_they_said(caller_n
     assert responses[-1].hang_up
     assert responses[-1].message == {
         "reason": NONSENSE,
-        "name": " / ".join([NONSENSE] * ATTEMPTS_MAX),
-        "number": " / ".join([NONSENSE] * (ATTEMPTS_MAX * (2 if caller_number else 1))),
-        "remarks": " / ".join([NONSENSE] * ATTEMPTS_MAX),
+        "remarks": " / ".join([NONSENSE] * (ATTEMPTS_MAX * (4 if caller_number else 3))),
         "status": "partial",
     }
 

@@ -38,13 +38,19 @@ def work(folder: Path, writer: int) -> None:
 
 def console(folder: Path, writer: int) -> None:
     """A console: stores records of its own workers, imports what is spooled, until it is killed."""
-    store = RecordsStore(folder / "records.db")
+    store = opened(folder)
     for n in range(LINES):
         write(store, record(writer, n))
         import_spool(store, folder)
     while True:
         import_spool(store, folder)
         time.sleep(0.01)
+
+
+def opened(folder: Path) -> RecordsStore:
+    while True:
+        with suppress(sqlite3.OperationalError):  # as the console does, which tries again
+            return RecordsStore(folder / "records.db")
 
 
 def write(store: RecordsStore, one: Record) -> None:
@@ -90,7 +96,7 @@ def test_what_both_write_is_there_once(tmp_path: Path, processes: list[BaseProce
 
 
 def stored(folder: Path) -> list[tuple[str, int]]:
-    store = RecordsStore(folder / "records.db")
+    store = opened(folder)
     try:
         return sorted((m.call_id, int(m.fields["n"])) for m in store.messages(10 * LINES))
     finally:

@@ -262,6 +262,32 @@ def test_a_server_that_is_down_is_tried_three_times_and_then_left_alone() -> Non
     assert lines.events().count("no answer") == FAILURES_MAX, "then the breaker was open"
 
 
+def test_a_server_that_answers_nonsense_or_errors_is_left_alone_as_well(
+    backend: BackendServer,
+) -> None:
+    backend.next.extend([content(b"[]"), status(500)] * FAILURES_MAX)
+
+    async def scene(api: BackendApi) -> None:
+        for _ in range(FAILURES_MAX + 2):
+            with pytest.raises(ProviderError):
+                await api.say(WORDS, TIMEOUT_MS, Lines())
+
+    with_api(backend.url, scene)
+    assert len(backend.asked) == FAILURES_MAX
+
+
+def test_refusals_are_signs_of_life(backend: BackendServer) -> None:
+    backend.next.extend([status(500)] * (FAILURES_MAX - 1) + [status(404), status(500)])
+
+    async def scene(api: BackendApi) -> None:
+        for _ in range(FAILURES_MAX + 1):
+            with pytest.raises(ProviderError):
+                await api.say(WORDS, TIMEOUT_MS, Lines())
+        assert (await api.say(WORDS, TIMEOUT_MS, Lines())).text
+
+    with_api(backend.url, scene)
+
+
 @pytest.mark.parametrize("promised", [False, True], ids=["default", "idempotent"])
 def test_the_deadline_bounds_every_attempt(
     backend: BackendServer,

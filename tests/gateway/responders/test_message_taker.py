@@ -175,7 +175,7 @@ def test_a_caller_who_hangs_up_half_way_leaves_what_was_said() -> None:
     _converse(taker, "en", ["I need a doctor.", "the weather is nice today"])
     expected = {
         "reason": "I need a doctor.",
-        "name": "the weather is nice today",
+        "remarks": "the weather is nice today",
         "status": "partial",
     }
     assert taker.pending() == TakeMessage(expected)
