@@ -84,6 +84,7 @@ def start(tmp_path: Path, *flags: str, **environment: str) -> Gateway:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    assert process.stdout is not None
     gateway = Gateway(process, port, console_port, tmp_path)
     ready: queue.Queue[bool] = queue.Queue()
 
@@ -101,6 +102,9 @@ def start(tmp_path: Path, *flags: str, **environment: str) -> Gateway:
         assert ready.get(timeout=START_TIMEOUT_S), gateway.log()
     except BaseException:
         process.kill()
+        process.wait()
+        gateway.reader.join()
+        process.stdout.close()
         raise
     return gateway
 

@@ -17,8 +17,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.integration.conftest import ROOT, Gateway, free_port
+from tests.integration.conftest import ROOT, Gateway
 from tests.integration.test_echo import wait_until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 

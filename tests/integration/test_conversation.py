@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twilio.request_validator import RequestValidator
 
 from gateway.conversation.lexicon import lexicon
 from tests.gateway.providers.backend_server import BackendServer, backend_server, slow
@@ -33,6 +34,9 @@ SENTENCES = lexicon("en").sentences
 ONE_WORKER = ("--workers", "1", "--calls-per-worker", "8")
 
 Launch = Callable[..., Gateway]
+
+#: What the carrier calls us: its signature is of this name.
+HOST = "gateway.example"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,9 @@ def call(running: Gateway, scene: Callable[[Caller], Awaitable[None]]) -> None:
     """One call; the scene ends it by returning, if nobody else has."""
 
     async def play() -> None:
-        socket = await dial(running.url)
+        url = f"wss://{HOST}/twilio"
+        signed = {"X-Twilio-Signature": RequestValidator(TOKEN).compute_signature(url, {})}
+        socket = await dial(f"{running.url}twilio", additional_headers=signed)
         async with calling(socket, CALL, **{"from": NUMBER, "callerName": "Ann"}) as caller:
             await scene(caller)
 
@@ -108,6 +114,7 @@ def test_a_backend_holds_a_call_and_has_it_ended_at_the_carrier(
             BACKEND_API_BASE_URL=backend.url,
             TWILIO_ACCOUNT_SID=ACCOUNT,
             TWILIO_AUTH_TOKEN=TOKEN,
+            PUBLIC_URL=f"https://{HOST}",
             TWILIO_API_BASE_URL=twilio.url,
         )
 
@@ -164,6 +171,7 @@ def test_a_call_is_handed_over_after_the_last_words(
             BACKEND_START="call",
             TWILIO_ACCOUNT_SID=ACCOUNT,
             TWILIO_AUTH_TOKEN=TOKEN,
+            PUBLIC_URL=f"https://{HOST}",
             TWILIO_API_BASE_URL=twilio.url,
         )
 
