@@ -34,7 +34,7 @@ test: setup
 	$(BIN)/mypy supervisor audio gateway loadtest tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --ignore tests/integration $(ARGS)
-	$(BIN)/python -m pytest -m "not slow" tests/integration $(ARGS) # whole gateways: one at a time
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/integration $(ARGS) # whole gateways
 
 verify: setup test
 	HYPOTHESIS_PROFILE=verify $(BIN)/python -m pytest -m "not slow" tests/audio tests/gateway/wire tests/gateway/playout tests/gateway/test_channel.py tests/supervisor/test_policy.py -n 3 --timeout 600

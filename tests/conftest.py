@@ -14,9 +14,13 @@ from hypothesis import HealthCheck, settings
 
 from audio.arena import Arena
 
-# Shared machines stall: no deadlines. `make verify` looks ten times as long.
+# Shared machines stall: no deadlines. `make verify` looks twenty times as long.
 settings.register_profile(
-    "test", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "test",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    max_examples=50,
 )
 settings.register_profile("verify", settings.get_profile("test"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))

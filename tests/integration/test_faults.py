@@ -13,7 +13,8 @@ import pytest
 from loadtest.fault_rows.bench import Bench
 from loadtest.faults import ROWS, measure
 
-SMALL = ("kill-worker", "stop-worker", "kill-dsp", "drain", "reload", "kill-supervisor")
+#: Drains and orphans are tested in test_worker_duties.
+SMALL = ("kill-worker", "stop-worker", "kill-dsp", "reload")
 
 
 def failures(name: str, bench: Bench, *, timed: bool) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from tests.fakes.openai_realtime import Answer, FakeRealtime, realtime_thread
 from tests.integration.conftest import Gateway
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
 #: Never reached while the model answers: no speech server has to load.
 NOBODY = "http://127.0.0.1:9/v1"
