@@ -257,6 +257,7 @@ class DspLoop:
             if worked:
                 self._row.count("dsp_passes")
                 self._row.count("dsp_frames", sum(frames))
+                self._row.observe("dsp_batch_frames", sum(frames))
                 break
         self._note(worked=bool(worked))
         return worked
@@ -272,6 +273,7 @@ class DspLoop:
         now = time.monotonic_ns()
         if worked:
             self.ticks.worked(self._began_ns)
+            self._row.observe("dsp_pass_ms", (now - self._began_ns) // NS_PER_MS)
         else:
             self.ticks.idled()
         self.ticks.update(now)

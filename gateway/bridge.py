@@ -14,6 +14,7 @@ from typing import Protocol
 from audio.arena import Arena
 from audio.format import WIRE_FORMATS, Encoding
 from audio.layout import SlotWord
+from audio.levels import Meter
 from audio.results import CallerResults, Results
 from audio.ring import RingWriter
 
@@ -196,6 +197,8 @@ class Bridge:
         self._free = list(range(arena.layout.slots - 1, -1, -1))
         self._leased: set[int] = set()
         self._results = Outputs(arena, self._bell)
+        #: For people who watch.
+        self.meter = Meter(arena)
         #: Caller frames that the DSP process has finished: (slot, 16 kHz PCM16, speech
         #: probability, level) of all slots, in order.
         self.heard = self._results.caller.take_heard
@@ -235,4 +238,5 @@ class Bridge:
 
     def close(self) -> None:
         """Let go of the arena; neither the bridge nor its lines may be used any more."""
+        self.meter.close()
         self._results.close()

@@ -32,6 +32,15 @@ from gateway.wire.base import Wire
 from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
+#: Stage of ``answer_ms`` -> what a pipeline has measured.
+_STAGES = {
+    "endpoint": "endpoint_ms",
+    "transcript": "transcript_ms",
+    "first_words": "first_words_ms",
+    "first_audio": "first_audio_ms",
+    "sent": "response_ms",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Channels:
@@ -115,13 +124,18 @@ class Ledger:
         """An answer began; this is how long the caller waited for it."""
         self._to.log.info("answered", **asdict(times))
         self._to.records.send(TurnAnswered(self._call_id, clock.wall_ms(), **asdict(times)))
+        for stage, name in _STAGES.items():
+            if getattr(times, name) >= 0:
+                self._to.row.observe(f"answer_ms/{stage}", getattr(times, name))
 
     def barged_in(self, latency_ms: int) -> None:
         """Playout stopped this long after the first voiced frame of the caller over it."""
+        self._to.row.observe("barge_in_ms", latency_ms)
         self._to.log.info("barge-in", latency_ms=latency_ms)
 
     def resumed(self) -> None:
         """That was only a "mhm": the assistant goes on."""
+        self._to.row.count("resumed")
         self._to.log.info("assistant resumed")
 
     def transfer(self, number: str) -> None:

@@ -97,6 +97,7 @@ PLAYOUT_CUSHION_MS = 60  # with this much to play, the carrier can wait for a fu
 ENCODED_MS_MAX = 500  # encoded audio that waits for its time; who speaks faster is made to wait
 MARK_EVERY_MS = 500
 MARKS_OUTSTANDING_MAX = 256
+MARK_ROUND_TRIP_MS_MAX = 10_000  # a mark that is timed is given up after this, for the next one
 HEARD_MARGIN_MS = 1_000  # a carrier that acknowledges nothing is believed to have played by then
 
 # The door: how much is accepted at once before calls are served again, and what may wait.

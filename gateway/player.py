@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from audio.format import FRAME_MS, TTS_FRAME_BYTES, WIRE_FORMATS, Encoding
+from audio.format import FRAME_MS, NS_PER_MS, TTS_FRAME_BYTES, WIRE_FORMATS, Encoding
 from gateway import clock, limits
 from gateway.bridge import Line
 from gateway.playout.marks import Marks
@@ -24,6 +24,7 @@ from gateway.wire.base import Wire
 
 _MARK_FRAMES = limits.MARK_EVERY_MS // FRAME_MS
 _WAKE_FRAMES = 8
+_PROBE_NS_MAX = limits.MARK_ROUND_TRIP_MS_MAX * NS_PER_MS
 _ENCODED_FRAMES_MAX = limits.ENCODED_MS_MAX // FRAME_MS
 
 
@@ -42,6 +43,7 @@ class Player:
         "_media",
         "_next_mark_at",
         "_pacer",
+        "_probe",
         "_push",
         "_rest",
         "_room",
@@ -78,6 +80,8 @@ class Player:
         self._next_mark_at = _MARK_FRAMES
         self._ending = False
         self._closed = False
+        #: A mark whose way there and back is being timed, and when it was sent.
+        self._probe = ("", 0)
         self.frames_out = 0
         #: Whether only the passing of time lets us go on: frames are held back by the lead, or
         #: the end of an utterance is awaited.
@@ -178,9 +182,14 @@ class Player:
             self._full = False
             self._room.set()
 
-    def acknowledged(self, name: str) -> None:
-        """The carrier played everything before a mark."""
+    def acknowledged(self, name: str) -> int:
+        """The carrier played everything before a mark; when that was sent, if it is being timed."""
         self._marks.acknowledged(name)
+        timed, sent_ns = self._probe
+        if name != timed:
+            return 0
+        self._probe = ("", 0)
+        return sent_ns
 
     def cut(self, now_ns: int) -> int:
         """Stop at once; returns how many milliseconds of this utterance were heard."""
@@ -188,6 +197,7 @@ class Player:
             return 0  # the line may be another call's by now
         self._report_sent(now_ns)
         heard_ms = self._marks.clear(now_ns)
+        self._probe = ("", 0)  # it comes back at once now
         if self._sent:
             self._send(self._wire.clear(self._stream_id))
         self._line.clear()
@@ -273,7 +283,10 @@ class Player:
         self._next_mark_at = self._sent + _MARK_FRAMES
         if self._clause_ends:
             self._next_mark_at = min(self._next_mark_at, self._clause_ends[0])
-        self._send(self._wire.mark(self._stream_id, self._marks.place()))
+        name = self._marks.place()
+        if now_ns - self._probe[1] > _PROBE_NS_MAX:
+            self._probe = (name, now_ns)
+        self._send(self._wire.mark(self._stream_id, name))
 
     def _finish(self, now_ns: int) -> None:
         if self._sent < self._fed and (self._encoded or self._line.assistant_pending):

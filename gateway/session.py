@@ -126,7 +126,10 @@ class Session:
 
     def mark(self, name: str) -> None:
         """The carrier played up to a mark."""
-        self.player.acknowledged(name)
+        sent_ns = self.player.acknowledged(name)
+        if sent_ns:
+            waited_ms = (clock.now_ns() - sent_ns) // clock.NS_PER_MS
+            self._parts.row.observe("mark_round_trip_ms", waited_ms)
 
     def report(self) -> None:
         """Add what was counted since the last report to the board, and note whether audio came."""

@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gateway import clock
+from gateway import clock, live_view
 from gateway.bridge import Bridge
 from gateway.credentials import Verdict
 from gateway.departures import Carrier, Departures, Leg
@@ -315,8 +315,10 @@ class Switchboard:
 
     def report(self) -> None:
         """Bring the board up to date."""
-        for session in self.registry.list():
+        sessions = self.registry.list()
+        for session in sessions:
             session.report()
+        live_view.tell(sessions, self._bridge.meter, self._row, self._records)
         for peer in self._peers.values():
             peer.count(self._row)
         self._row.count("rings_damaged", self._bridge.check())

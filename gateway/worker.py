@@ -364,6 +364,7 @@ class Worker:
     def _beat(self, lag_ns: int) -> None:
         now_ns = clock.now_ns()
         self._row.beat(now_ns, lag_ns)
+        self._row.observe("loop_delay_ms", lag_ns // clock.NS_PER_MS)
         if self._beats % REPORT_EVERY_BEATS == 0:
             self._switchboard.report()
             self._parts.vitals.count_descriptors()

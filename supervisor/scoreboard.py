@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import mmap
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -131,6 +132,41 @@ COUNTERS: dict[str, str] = {
     "codec_restarts": "G.722 streams that went on with a fresh codec, which is audible.",
     "dsp_busy_ns": "Time spent in passes, in nanoseconds.",
     "dsp_backlog_max": "Gauge: the most frames one slot was behind in the last pass.",
+    "resumed": "Times the assistant went on after a caller's mere acknowledgement.",
+    "caller_ring_frames_max": "Gauge: the most frames seen waiting in a caller ring so far.",
+    "assistant_ring_frames_max": "Gauge: the most frames seen waiting in an assistant ring so far.",
+    "live_packets_dropped": "Reports of live calls that the console did not take; never awaited.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Upper bounds of the buckets, in the unit that the name ends with; who observes it."""
+
+    help: str
+    bounds: tuple[int, ...]
+    kind: str = "worker"
+
+
+_WAITS_MS = (50, 100, 200, 300, 400, 500, 600, 800, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000)
+_DELAYS_MS = (1, 2, 5, 10, 15, 20, 30, 50, 100, 250, 500, 1_000)
+_STAGE = "Time since the caller's last voiced frame, up to each stage of an answer."
+
+#: What is counted in buckets; like COUNTERS they outlive the child. What stands behind a slash
+#: is a stage of the same histogram.
+HISTOGRAMS: dict[str, Histogram] = {
+    "answer_ms/endpoint": Histogram(_STAGE, _WAITS_MS),
+    "answer_ms/transcript": Histogram(_STAGE, _WAITS_MS),
+    "answer_ms/first_words": Histogram(_STAGE, _WAITS_MS),
+    "answer_ms/first_audio": Histogram(_STAGE, _WAITS_MS),
+    "answer_ms/sent": Histogram(_STAGE, _WAITS_MS),
+    "barge_in_ms": Histogram("Time from a caller's voice to the end of playout.", _WAITS_MS),
+    "mark_round_trip_ms": Histogram("Time from sending a mark to its return.", _WAITS_MS),
+    "loop_delay_ms": Histogram("How late heartbeats of the event loop were.", _DELAYS_MS),
+    "dsp_pass_ms": Histogram("Duration of a pass that found work.", _DELAYS_MS, "dsp"),
+    "dsp_batch_frames": Histogram(
+        "Frames processed in one pass.", (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1_600), "dsp"
+    ),
 }
 
 #: Counters with a label: family -> name of the label, help.
@@ -143,7 +179,19 @@ FAMILIES: dict[str, tuple[str, str]] = {
 assert {name.partition("/")[0] for name in COUNTERS if "/" in name} == set(FAMILIES)
 
 _COUNTER_AT = {name: len(Field) + i for i, name in enumerate(COUNTERS)}
-ROW_CELLS = len(Field) + len(COUNTERS)
+
+
+def _place_histograms(at: int) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Where each begins: a cell a bucket, one for what is above all bounds, one for the sum."""
+    places = {}
+    for name, histogram in HISTOGRAMS.items():
+        places[name] = (at, histogram.bounds)
+        at += len(histogram.bounds) + 2
+    return places
+
+
+_HISTOGRAM_AT = _place_histograms(len(Field) + len(COUNTERS))
+ROW_CELLS = len(Field) + len(COUNTERS) + sum(len(found.bounds) + 2 for found in HISTOGRAMS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +227,26 @@ class Row:
     def gauge(self, counter: str, value: int) -> None:
         """Set a gauge."""
         self._cells[self._at + _COUNTER_AT[counter]] = value
+
+    def raise_to(self, counter: str, value: int) -> None:
+        """Set a gauge that remembers its highest value."""
+        at = self._at + _COUNTER_AT[counter]
+        if value > self._cells[at]:
+            self._cells[at] = value
+
+    def observe(self, histogram: str, value: int) -> None:
+        """Count a value in its bucket; ``KeyError`` for a name that is not in HISTOGRAMS."""
+        at, bounds = _HISTOGRAM_AT[histogram]
+        at += self._at
+        self._cells[at + bisect_left(bounds, value)] += 1
+        self._cells[at + len(bounds) + 1] += value
+
+    def histogram(self, histogram: str) -> tuple[list[int], int]:
+        """Counts by bucket, the last of what is above all bounds; and the sum of all values."""
+        at, bounds = _HISTOGRAM_AT[histogram]
+        at += self._at
+        end = at + len(bounds) + 1
+        return self._cells[at:end].tolist(), self._cells[end]
 
     def counter(self, counter: str) -> int:
         """Read a counter or gauge."""

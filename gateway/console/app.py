@@ -17,7 +17,8 @@ import uvloop
 
 from gateway.console.database import Database
 from gateway.console.recorder import Recorder
-from gateway.console.routes import Pages
+from gateway.console.routes import Pages, PagesParts
+from gateway.console.view import View
 from gateway.ops.log import configure, get_logger, shutdown
 from gateway.ops.metrics import Exposition
 from gateway.ops.redaction import secrets_of
@@ -88,10 +89,19 @@ async def _serve(inherited: Inherited) -> None:
     stop = asyncio.Event()
     stop_when_told(stop, inherited.alive_fd)
     database = Database(settings.data_dir / DATABASE)
+    view = View()
     recorder = Recorder(
-        settings.data_dir, database, inherited.records_fds, row, settings.records_days
+        settings.data_dir, database, inherited.records_fds, row, view, settings.records_days
     )
-    pages = Pages(inherited.board, settings, database, Exposition(inherited.board))
+    pages = Pages(
+        PagesParts(
+            board=inherited.board,
+            settings=settings,
+            database=database,
+            exposition=Exposition(inherited.board),
+            view=view,
+        )
+    )
     config = server_config(
         pages.app(),
         connections_max=CONNECTIONS_MAX,
@@ -102,12 +112,15 @@ async def _serve(inherited: Inherited) -> None:
     async with asyncio.TaskGroup() as tasks:
         beating = tasks.create_task(beat(row))
         recording = tasks.create_task(recorder.run())
+        feeding = tasks.create_task(pages.feed.run())
         serving = tasks.create_task(server.serve(sockets=[inherited.listener]))
         await stop.wait()
         row.set(Field.PHASE, Phase.DRAINING)
         log.info("stopping")
+        pages.feed.close()
         server.should_exit = True
         await serving
+        feeding.cancel()
         recorder.stop()
         async with asyncio.timeout(FINISH_TIMEOUT_S):
             await recording

@@ -7,6 +7,9 @@ at the start and every two seconds. What could not be stored at the end goes to 
 console's own. So nothing is lost until the disk refuses everything.
 
 A kill loses what was read and not yet written: at most the records of 100 ms.
+
+What comes is shown to a watcher as well: records as they are read, and the reports of live calls
+(``gateway.ops.live``), which nobody stores.
 """
 
 from __future__ import annotations
@@ -18,14 +21,18 @@ import select
 import socket
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from gateway import clock
 from gateway.console.database import Database, StoreUnavailableError
+from gateway.ops import live
 from gateway.ops.log import RateLimited, get_logger
 from gateway.ops.records import (
     PACKET_BYTES_MAX,
+    Event,
     Record,
     RecordError,
     append_spool,
@@ -51,8 +58,30 @@ NS_PER_DAY = 24 * 3_600 * 10**9
 log = get_logger(__name__)
 
 
+class Watcher(Protocol):
+    """Who is shown what comes, worker by worker."""
+
+    def happened(self, worker: int, event: Event) -> None:
+        """A record came."""
+        ...
+
+    def stored(self) -> None:
+        """The database has something new."""
+        ...
+
+    def reported(self, worker: int, report: live.CallsSeen) -> None:
+        """A report of live calls came."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    worker: int
+    socket: socket.socket
+
+
 class Recorder:
-    """Reads every socket of ``fds``, writes to ``database``, counts bad packets in ``row``."""
+    """Reads the sockets of all workers, writes to ``database``, counts bad packets in ``row``."""
 
     def __init__(
         self,
@@ -60,6 +89,7 @@ class Recorder:
         database: Database,
         fds: Sequence[int],
         row: Row,
+        watcher: Watcher,
         keep_days: int = 0,
     ) -> None:
         """``keep_days``: how long calls are kept, 0 = for ever."""
@@ -67,8 +97,9 @@ class Recorder:
         self._data_dir = data_dir
         self._database = database
         self._row = row
+        self._watcher = watcher
         sockets = [socket.socket(fileno=os.dup(fd)) for fd in fds]
-        self._sockets = {sock.fileno(): sock for sock in sockets}
+        self._sockets = {sock.fileno(): _Source(n, sock) for n, sock in enumerate(sockets)}
         self._reading: set[int] = set()
         self._pending: deque[Record] = deque()
         self._warnings = RateLimited(1)
@@ -101,8 +132,8 @@ class Recorder:
             pass
         if self._pending:
             await asyncio.to_thread(self._keep_for_later)
-        for sock in self._sockets.values():
-            sock.close()
+        for source in self._sockets.values():
+            source.socket.close()
         await self._database.close()
 
     def _read_while_room(self) -> None:
@@ -125,9 +156,10 @@ class Recorder:
 
     def _take(self, fd: int, packets_max: int) -> None:
         """Read packets until there are none, or ``packets_max``."""
+        source = self._sockets[fd]
         for _ in range(packets_max):
             try:
-                packet = self._sockets[fd].recv(PACKET_BYTES_MAX + 1, socket.MSG_DONTWAIT)
+                packet = source.socket.recv(PACKET_BYTES_MAX + 1, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -137,13 +169,18 @@ class Recorder:
             if not packet and _is_closed(fd):
                 self._forget(fd)
                 return
-            self._accept(packet)
+            self._accept(source.worker, packet)
 
-    def _accept(self, packet: bytes) -> None:
+    def _accept(self, worker: int, packet: bytes) -> None:
         try:
             if len(packet) > PACKET_BYTES_MAX:
                 raise RecordError("a record that is too long")
-            self._pending.append(decode(packet))
+            if live.is_report(packet):
+                self._watcher.reported(worker, live.read(packet))
+                return
+            record = decode(packet)
+            self._pending.append(record)
+            self._watcher.happened(worker, record.event)
         except RecordError as error:
             self._refuse(1, str(error))
 
@@ -154,7 +191,7 @@ class Recorder:
     def _forget(self, fd: int) -> None:
         if fd in self._reading:
             self._stop_reading(fd)
-        self._sockets.pop(fd).close()
+        self._sockets.pop(fd).socket.close()
 
     async def _flush(self) -> bool:
         """Store the next batch; False when the database does not take it."""
@@ -168,6 +205,7 @@ class Recorder:
             return False
         for _ in batch:
             self._pending.popleft()
+        self._watcher.stored()
         return True
 
     async def _import_spools(self) -> None:
@@ -178,6 +216,7 @@ class Recorder:
             return
         if imported:
             log.info("spooled records imported", records=imported)
+            self._watcher.stored()
         if bad:
             self._refuse(bad, "a bad line in a spool file")
 

@@ -1,28 +1,47 @@
 """The board as Prometheus metrics: one collector, asked at each scrape, keeps nothing itself.
 
 Counters live in shared memory and outlive the child that raised them, so a restart loses no
-count. Times leave as seconds: a board name ending in ``_ns`` becomes one ending in ``_seconds``.
+count. Times leave as seconds: a board name ending in ``_ns`` or ``_ms`` becomes one ending in
+``_seconds``. What processes use of the machine is no business of the board: it comes as an
+argument of each rendering.
 Conventions: https://prometheus.io/docs/practices/naming/
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate, chain
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from gateway import clock
 from gateway.ops.health import child_state, heartbeat_age_ns
-from supervisor.scoreboard import COUNTERS, FAMILIES, Field, Row, Scoreboard
+from supervisor.scoreboard import COUNTERS, FAMILIES, HISTOGRAMS, Field, Row, Scoreboard
 
 PREFIX = "voice_gateway"
 LABELS = ("kind", "index")
 NS_PER_SECOND = 1_000_000_000
+MS_PER_SECOND = 1_000
 _GAUGE = "Gauge:"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one process uses; memory shared with others counts in proportion (PSS)."""
+
+    rss_bytes: int
+    pss_bytes: int
+    descriptors: int
 
 
 class BoardCollector(Collector):
@@ -30,6 +49,8 @@ class BoardCollector(Collector):
 
     def __init__(self, board: Scoreboard) -> None:
         self._board = board
+        #: By process id.
+        self.usage: Mapping[int, Usage] = {}
         # Once, so that a start time does not move with the wall clock between two scrapes.
         self._zero_wall_ns = clock.wall_ms() * clock.NS_PER_MS - clock.now_ns()
 
@@ -39,6 +60,8 @@ class BoardCollector(Collector):
         now_ns = clock.now_ns()
         yield from map(self._counter, (name for name in COUNTERS if "/" not in name))
         yield from map(self._family, FAMILIES)
+        yield from self._histograms()
+        yield from self._usages()
         yield self._gauge(
             "up", "1 when the child is ready.", lambda row: child_state(row, now_ns) == "ready"
         )
@@ -81,6 +104,34 @@ class BoardCollector(Collector):
                 family.add_metric(labels, row.counter(counter))
         return family
 
+    def _histograms(self) -> Iterator[Metric]:
+        """One family for all stages of what is observed."""
+        families: dict[str, HistogramMetricFamily] = {}
+        for name, histogram in HISTOGRAMS.items():
+            base, _, stage = name.partition("/")
+            if base not in families:
+                public = f"{PREFIX}_{_unit(base)[0]}"
+                names = (*LABELS, "stage") if stage else LABELS
+                families[base] = HistogramMetricFamily(public, histogram.help, labels=names)
+            for row in self._board.rows(histogram.kind):
+                labels = (row.name.kind, str(row.name.index), *filter(None, (stage,)))
+                families[base].add_metric(labels, *_buckets(row, name))
+        yield from families.values()
+
+    def _usages(self) -> Iterator[Metric]:
+        texts = {
+            "pss_bytes": "Memory of the process, what it shares in proportion.",
+            "rss_bytes": "Resident memory of the process, what it shares in full.",
+            "descriptors": "Files that the process has open.",
+        }
+        for field, text in texts.items():
+            family = GaugeMetricFamily(f"{PREFIX}_process_{field}", text, labels=LABELS)
+            for row in self._board.rows():
+                usage = self.usage.get(row.get(Field.PID))
+                if usage is not None:
+                    family.add_metric((row.name.kind, str(row.name.index)), getattr(usage, field))
+            yield family
+
     def _gauge(self, name: str, text: str, value: Callable[[Row], float]) -> Metric:
         return self._fill(GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=LABELS), value)
 
@@ -101,21 +152,38 @@ class Exposition:
 
     def __init__(self, board: Scoreboard) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(BoardCollector(board))
+        self._collector = BoardCollector(board)
+        self._registry.register(self._collector)
 
-    def render(self, accept: str) -> tuple[bytes, str]:
+    def render(self, accept: str, usage: Mapping[int, Usage]) -> tuple[bytes, str]:
         """The text and its content type, for the value of an Accept header."""
+        self._collector.usage = usage
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
 
 def _reader(counter: str) -> Callable[[Row], float]:
-    scale = NS_PER_SECOND if counter.endswith("_ns") else 1
+    scale = _unit(counter)[1]
     return lambda row: row.counter(counter) / scale
+
+
+def _buckets(row: Row, name: str) -> tuple[list[tuple[str, float]], float]:
+    """Upper bounds with the counts of all that is not above them; the sum."""
+    scale = _unit(name.partition("/")[0])[1]
+    counts, total = row.histogram(name)
+    bounds = chain((str(bound / scale) for bound in HISTOGRAMS[name].bounds), ("+Inf",))
+    return list(zip(bounds, accumulate(counts), strict=True)), total / scale
 
 
 def _seconds(counter: str, text: str) -> tuple[str, str]:
     """Name and help with seconds for nanoseconds."""
-    if not counter.endswith("_ns"):
-        return counter, text
-    return counter.removesuffix("_ns") + "_seconds", text.replace("nanoseconds", "seconds")
+    return _unit(counter)[0], text.replace("nanoseconds", "seconds")
+
+
+def _unit(name: str) -> tuple[str, int]:
+    """The public name, and what a value is divided by."""
+    if name.endswith("_ns"):
+        return name.removesuffix("_ns") + "_seconds", NS_PER_SECOND
+    if name.endswith("_ms"):
+        return name.removesuffix("_ms") + "_seconds", MS_PER_SECOND
+    return name, 1

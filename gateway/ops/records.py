@@ -309,6 +309,13 @@ class RecordsSender:
         except OSError as error:  # full (EAGAIN, ENOBUFS) or closed
             self._keep(packet, error)
 
+    def report(self, packet: bytes) -> None:
+        """Send what is only true now (see ``live``); what the socket does not take is dropped."""
+        try:
+            self._socket.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:
+            self._row.count("live_packets_dropped")
+
     def close(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """Write what is still to be spooled, close; False when the disk did not take it in time."""
         self._socket.close()

@@ -91,7 +91,18 @@ CREATE TABLE IF NOT EXISTS conversations (
     started_sequence INTEGER NOT NULL DEFAULT 0, summary TEXT NOT NULL DEFAULT '',
     summary_sequence INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS messages_done (
+    call_id TEXT NOT NULL, sequence INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (call_id, sequence)
+) WITHOUT ROWID;
 """
+
+_MARK_DONE = """INSERT OR IGNORE INTO messages_done
+SELECT call_id, sequence, :at_ms FROM messages WHERE call_id = :call_id AND sequence = :sequence"""
+
+_MARK_OPEN = "DELETE FROM messages_done WHERE call_id = :call_id AND sequence = :sequence"
+
+_IS_MESSAGE = "SELECT 1 FROM messages WHERE call_id = :call_id AND sequence = :sequence"
 
 _SEEN = """INSERT INTO calls (call_id, first_sequence) VALUES (:call_id, :sequence)
 ON CONFLICT (call_id) DO UPDATE SET first_sequence = min(first_sequence, excluded.first_sequence)"""
@@ -175,8 +186,9 @@ _OLD_CALLS = """SELECT call_id FROM calls WHERE first_sequence < :sequence
 AND coalesce(last_start, 0) < :sequence AND coalesce(last_end, 0) < :sequence
 ORDER BY first_sequence LIMIT :calls"""
 
-_RECENT_MESSAGES = """SELECT messages.*, coalesce(calls.caller_number, '') AS caller_number
-FROM messages LEFT JOIN calls USING (call_id) ORDER BY sequence DESC LIMIT ?"""
+_RECENT_MESSAGES = """SELECT messages.*, coalesce(calls.caller_number, '') AS caller_number,
+messages_done.at_ms AS done_at_ms FROM messages LEFT JOIN calls USING (call_id)
+LEFT JOIN messages_done USING (call_id, sequence) ORDER BY messages.sequence DESC LIMIT ?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +247,17 @@ class StoredCall:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message a caller left."""
+    """A message a caller left; ``sequence`` as text, for it is longer than a number in JSON.
+
+    With ``call_id`` it names the message. ``done_at_ms`` is None while nobody has seen to it.
+    """
 
     call_id: str
+    sequence: str
     at_ms: int
     caller_number: str
     fields: Mapping[str, str]
+    done_at_ms: int | None
 
 
 class RecordsStore:
@@ -306,10 +323,24 @@ class RecordsStore:
         """The latest messages, newest first."""
         return [
             StoredMessage(
-                row["call_id"], row["at_ms"], row["caller_number"], orjson.loads(row["fields"])
+                call_id=row["call_id"],
+                sequence=str(row["sequence"]),
+                at_ms=row["at_ms"],
+                caller_number=row["caller_number"],
+                fields=orjson.loads(row["fields"]),
+                done_at_ms=row["done_at_ms"],
             )
             for row in self._db.execute(_RECENT_MESSAGES, (limit,))
         ]
+
+    def mark(self, call_id: str, sequence: int, done_at_ms: int | None) -> bool:
+        """Note that a message is done, or open again (None); False when there is none such."""
+        values = {"call_id": call_id, "sequence": sequence, "at_ms": done_at_ms}
+        with self._transaction():
+            if self._db.execute(_IS_MESSAGE, values).fetchone() is None:
+                return False
+            self._db.execute(_MARK_OPEN if done_at_ms is None else _MARK_DONE, values)
+        return True
 
     def forget_before(self, sequence: int, calls_max: int) -> int:
         """Delete the oldest calls of which everything is older; returns how many (a batch)."""

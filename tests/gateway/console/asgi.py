@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,25 +32,36 @@ async def ask(
     method: str = "GET",
     host: str | None = "127.0.0.1:4001",
     client: tuple[str, int] | None = LOOPBACK,
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
 ) -> Answer:
-    """Send one request without a body and wait for the whole answer."""
+    """Send one request and wait for the whole answer; a POST is JSON unless ``headers`` differ."""
+    given = {"content-type": "application/json"} if method == "POST" else {}
+    given |= headers or {}
+    if host is not None:
+        given["host"] = host
     path, _, query = target.partition("?")
     scope = {
         "type": "http",
         "method": method,
         "path": path,
         "query_string": query.encode(),
-        "headers": [] if host is None else [(b"host", host.encode("latin-1"))],
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         "client": client,
     }
     sent: list[MutableMapping[str, Any]] = []
 
+    over = asyncio.Event()
+    parts = [body]
+
     async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not parts:
+            await over.wait()  # nobody hangs up
+        return {"type": "http.request", "body": parts.pop(), "more_body": False}
 
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
     await app(scope, receive, send)
-    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return Answer(sent[0]["status"], headers, b"".join(m.get("body", b"") for m in sent[1:]))
+    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], found, b"".join(m.get("body", b"") for m in sent[1:]))

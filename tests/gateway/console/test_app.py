@@ -73,6 +73,8 @@ def test_what_workers_send_is_shown(console: Console) -> None:
         "at_ms": 2_000,
         "caller_number": "+4915112345642",
         "fields": {"name": "Ann"},
+        "sequence": message["sequence"],
+        "done_at_ms": None,
     }
     console.stop()
 

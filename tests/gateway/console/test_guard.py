@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 
-from gateway.console.guard import SECURITY_HEADERS, Guard
+from gateway.console.guard import PAGE_PATHS, SECURITY_HEADERS, Guard
+from gateway.errors import ConfigurationError
 from gateway.settings import load_settings
 from tests.gateway.console import asgi
 from tests.gateway.console.asgi import LOOPBACK
@@ -23,11 +24,13 @@ def ask(
     host: str | None = "127.0.0.1:4001",
     client: tuple[str, int] | None = LOOPBACK,
     method: str = "GET",
+    headers: dict[str, str] | None = None,
     **settings: object,
 ) -> tuple[int, dict[str, str]]:
     """Status and headers of an answer; 200 means that the request came through."""
     guard = Guard(PlainTextResponse("inside"), load_settings(None, **settings))
-    answer = asyncio.run(asgi.ask(guard, path, method=method, host=host, client=client))
+    asking = asgi.ask(guard, path, method=method, host=host, client=client, headers=headers)
+    answer = asyncio.run(asking)
     return answer.status, answer.headers
 
 
@@ -96,16 +99,99 @@ def test_this_machine_sees_all(address: str) -> None:
     assert ask("/api/calls", client=(address, 1))[0] == 200
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
-def test_nothing_can_be_changed(method: str) -> None:
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+def test_other_methods_are_refused(method: str) -> None:
     status, headers = ask(method=method)
     assert status == 405
-    assert headers["allow"] == "GET, HEAD"
+    assert headers["allow"] == "GET, HEAD, POST"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"content-type": "application/json; charset=utf-8"}, 200),
+        ({"origin": "http://127.0.0.1:4001"}, 200),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"content-type": "text/plain"}, 403),
+        ({"content-type": "application/x-www-form-urlencoded"}, 403),
+    ],
+)
+def test_only_our_own_page_changes_anything(headers: dict[str, str], status: int) -> None:
+    assert ask(method="POST", headers=headers)[0] == status
+
+
+TOKEN = "a token of enough length"
+
+
+def with_token(token: str, kind: str = "Bearer") -> dict[str, str]:
+    return {"authorization": f"{kind} {token}"}
+
+
+def test_with_a_token_whoever_brings_it_sees_all_from_anywhere() -> None:
+    for headers in (with_token(TOKEN), with_token(TOKEN, "bearer")):
+        for client in (LOOPBACK, STRANGER):
+            status, _ = ask(
+                "/api/calls",
+                client=client,
+                host="console.example",
+                headers=headers,
+                console_token=TOKEN,
+            )
+            assert status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        with_token(""),
+        with_token(TOKEN[:-1]),
+        with_token(TOKEN + "x"),
+        with_token(TOKEN, "Basic"),
+        {"authorization": TOKEN},
+        with_token("\xff" * 24),
+    ],
+)
+def test_without_the_token_nobody_sees_calls(headers: dict[str, str]) -> None:
+    for client in (LOOPBACK, STRANGER):
+        for path in ("/api/calls", "/api/live", "/api/softphone", "/api/messages.csv"):
+            status, answer = ask(
+                path, client=client, headers=headers, console_token=TOKEN, insecure_open=True
+            )
+            assert status == 401
+            assert answer["www-authenticate"] == "Bearer"
+
+
+def test_the_page_that_asks_for_the_token_is_free() -> None:
+    for path in PAGE_PATHS:
+        assert ask(path, client=STRANGER, console_token=TOKEN)[0] == 200
+
+
+def test_a_short_token_is_refused_and_not_quoted() -> None:
+    with pytest.raises(ConfigurationError, match="at least 16") as refused:
+        load_settings(None, console_token="guess me")
+    assert "guess me" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "public"),
+    [
+        ("127.0.0.1:4001", "ws://127.0.0.1:4321 wss://127.0.0.1:4321"),
+        ("localhost", "ws://localhost:4321 wss://localhost:4321"),
+        ("[::1]:4001", "ws://[::1]:4321 wss://[::1]:4321"),
+    ],
+)
+def test_the_page_may_connect_here_and_to_the_public_port(host: str, public: str) -> None:
+    policy = ask(host=host, gateway_port=4321)[1]["content-security-policy"]
+    assert f"connect-src 'self' {public};" in policy
 
 
 def test_every_answer_carries_the_security_headers() -> None:
-    for headers in (ask()[1], ask(method="POST")[1], ask(host="evil.example")[1]):
+    for headers in (ask()[1], ask(method="PUT")[1], ask(host="evil; script-src *")[1]):
         assert SECURITY_HEADERS.items() <= headers.items()
         policy = headers["content-security-policy"]
         assert "unsafe" not in policy
+        assert "*" not in policy
         assert policy.startswith("default-src 'none'")

@@ -16,6 +16,8 @@ from gateway import clock
 from gateway.console import recorder as module
 from gateway.console.database import Database
 from gateway.console.recorder import Recorder
+from gateway.console.view import View
+from gateway.ops import live
 from gateway.ops import store as store_module
 from gateway.ops.records import Record, TurnTaken, encode
 from gateway.ops.store import RecordsStore
@@ -45,12 +47,14 @@ class Setup:
         default_factory=lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     )
     board: Scoreboard = field(default_factory=lambda: Scoreboard([RowName("console", 0)], 1))
+    view: View = field(default_factory=View)
 
     @contextlib.asynccontextmanager
     async def running(self, keep_days: int = 0) -> AsyncIterator[Recorder]:
         database = Database(self.data_dir / "records.db")
         row = self.board.row("console", 0)
-        recorder = Recorder(self.data_dir, database, [self.pair[1].fileno()], row, keep_days)
+        fds = [self.pair[1].fileno()]
+        recorder = Recorder(self.data_dir, database, fds, row, self.view, keep_days)
         task = asyncio.create_task(recorder.run())
         try:
             yield recorder
@@ -172,6 +176,22 @@ def test_bad_lines_of_a_spool_file_are_counted(setup: Setup) -> None:
     asyncio.run(run())
     assert setup.stored() == [0]
     assert setup.board.row("console", 0).counter("messages_invalid") == 2
+
+
+def test_reports_are_shown_and_not_stored(setup: Setup) -> None:
+    seen = live.CallSeen("CA1", -20, -90, caller_speaks=True, assistant_speaks=False)
+
+    async def run() -> None:
+        async with setup.running():
+            setup.send([*turns(range(1)), *live.seen([seen]), b'{"live":"seen","calls":[1]}'])
+            await until(lambda: len(setup.view.live) == 1)
+
+    asyncio.run(run())
+    assert setup.stored() == [0]
+    (call,) = setup.view.live
+    assert setup.view.version == 1
+    assert (call.call_id, call.state, call.caller_dbfs) == ("CA1", "caller", -20)
+    assert setup.board.row("console", 0).counter("messages_invalid") == 1
 
 
 def test_old_calls_are_deleted_bit_by_bit_while_it_runs(

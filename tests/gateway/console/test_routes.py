@@ -8,12 +8,15 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import orjson
 import pytest
 from typing_extensions import override
 
 from gateway import clock
 from gateway.console.database import Database
-from gateway.console.routes import LIMIT_MAX, Pages
+from gateway.console.guard import PAGE_PATHS
+from gateway.console.routes import LIMIT_MAX, Pages, PagesParts
+from gateway.console.view import View
 from gateway.ops.metrics import Exposition
 from gateway.ops.records import CallStarted, MessageTaken, Record, TurnTaken
 from gateway.settings import load_settings
@@ -33,13 +36,14 @@ Ask = Callable[..., Answer]
 
 @pytest.fixture
 def board() -> Scoreboard:
-    """Everybody ready."""
+    """Everybody ready, and not silent for as long as a slow machine may need."""
     board = Scoreboard(NAMES, 1)
     for row in board.rows():
         row.take(pid=1, now_ns=clock.now_ns())
         row.set(Field.CAPACITY, 512)
         row.set(Field.ADMITS, 1)
         row.ready()
+        row.beat(clock.now_ns() + 60_000 * clock.NS_PER_MS)
     return board
 
 
@@ -47,14 +51,26 @@ def board() -> Scoreboard:
 def answer_to(board: Scoreboard, tmp_path: Path) -> Ask:
     """Ask one question of a console whose database holds RECORDS."""
 
-    def answer_to(target: str, method: str = "GET", **settings: object) -> Answer:
+    def answer_to(
+        target: str, method: str = "GET", body: bytes = b"", **settings: object
+    ) -> Answer:
         async def run() -> Answer:
             database = Database(tmp_path / "records.db")
             await database.use(lambda store: store.write(RECORDS))
             values = load_settings(None, **settings)
-            pages = Pages(board, values, database, Exposition(board))
+            pages = Pages(
+                PagesParts(
+                    board=board,
+                    settings=values,
+                    database=database,
+                    exposition=Exposition(board),
+                    view=View(),
+                )
+            )
+            if target == "/api/live":  # else it would go on for ever
+                asyncio.get_running_loop().call_later(0.2, pages.feed.close)
             try:
-                return await ask(pages.app(), target, method=method)
+                return await ask(pages.app(), target, method=method, body=body)
             finally:
                 await database.close()
 
@@ -95,7 +111,7 @@ def test_workers(answer_to: Ask) -> None:
     assert [child["kind"] for child in children] == ["worker", "dsp", "speech", "console"]
     assert set(children[0]) == {
         *("kind", "slot", "pid", "state", "calls", "capacity", "loop_lag_ms"),
-        *("heartbeat_age_ms", "restarts", "rss_mb"),
+        *("heartbeat_age_ms", "restarts", "rss_mb", "cpu_percent", "tick_ms", "batch_frames"),
     }
 
 
@@ -121,7 +137,7 @@ def test_a_bad_limit_is_refused_in_a_sentence(answer_to: Ask, limit: str) -> Non
 
 
 def test_what_is_not_there_is_404(answer_to: Ask) -> None:
-    for path in ("/nowhere", "/api", "/static/index.html", "/../app.py", "/console.js/"):
+    for path in ("/nowhere", "/api", "/static/index.html", "/../app.py", "/app.js/"):
         assert answer_to(path).status in {404, 307}
 
 
@@ -148,19 +164,84 @@ def test_the_page_refers_only_to_what_is_served(answer_to: Ask) -> None:
     references = _References()
     references.feed(page.body.decode())
     assert references.inline == []
-    assert {"/console.js", "/console.css", "/icon.svg"} <= references.found
+    assert references.found >= {"/app.js", "/style.css", "/icon.svg"}
     for path in references.found:
         assert path.startswith(("/", "#"))
         if path.startswith("/"):
             assert answer_to(path).status == 200, path
 
 
-def test_the_script_asks_and_writes_only_where_something_is(answer_to: Ask) -> None:
-    script = answer_to("/console.js").body.decode()
+def test_the_scripts_ask_and_write_only_where_something_is(answer_to: Ask) -> None:
     page = answer_to("/").body.decode()
-    for path in re.findall(r'ask\(["`]([^"`?]+)', script):
-        assert answer_to(path).status == 200, path
-    for name in re.findall(r'byId\("([^"]+)"\)', script):
-        assert f'id="{name}"' in page, name
-    for banned in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
-        assert banned not in script
+    scripts = {path for path in PAGE_PATHS if path.endswith(".js")}
+    for path in scripts:
+        script = answer_to(path).body.decode()
+        for asked in re.findall(r'ask\(["`](/[^"`?$]+)["`?]', script):
+            assert answer_to(asked).status in {200, 405}, asked
+        for name in re.findall(r'byId\("([^"]+)"\)', script):
+            assert f'id="{name}"' in page, name
+        for name in re.findall(r'part\("([^"]+)"\)', script):
+            assert f'data-part="{name}"' in page, name
+        for loaded in re.findall(r'(?:from |addModule\()"([^"]+)"', script):
+            assert loaded in scripts
+        for banned in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert banned not in script
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg|127\.0\.0\.1)", script)
+
+
+def test_the_softphone_is_told_where_to_call(answer_to: Ask) -> None:
+    found = answer_to("/api/softphone", gateway_port=4321).json()
+    assert (found["scheme"], found["port"], found["token"]) == ("ws", 4321, "")
+
+
+def test_a_listener_is_told_everything_first(answer_to: Ask) -> None:
+    answer = answer_to("/api/live")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    hello, whole = answer.body.split(b"\n\n")[:2]
+    assert hello == b": hello"
+    name, data = whole.split(b"\n")
+    assert name == b"event: whole"
+    told = orjson.loads(data.removeprefix(b"data: "))
+    assert told["readiness"]["ready"]
+    assert told["children"][0]["kind"] == "worker"
+    assert told["calls"] == told["gone"] == told["levels"] == told["latency"] == []
+    assert told["version"] == 0
+
+
+def test_a_message_is_marked_done_and_open_again(answer_to: Ask) -> None:
+    message = answer_to("/api/messages").json()["messages"][0]
+    assert message["done_at_ms"] is None
+    for done in (True, True, False):
+        name = {"call_id": message["call_id"], "sequence": message["sequence"]}
+        asked = orjson.dumps({**name, "done": done})
+        assert answer_to("/api/messages/done", "POST", asked).status == 200
+        after = answer_to("/api/messages").json()["messages"]
+        assert [m["done_at_ms"] is not None for m in after] == [done, False]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"call_id":"CA1","sequence":"9","done":true}', 404),
+        (b'{"call_id":"CA1","sequence":"3"}', 400),
+        (b'{"call_id":"CA1","sequence":3,"done":true}', 400),
+        (b'{"call_id":"CA1","sequence":"-3","done":true}', 400),
+        (b'{"call_id":"CA1","sequence":"99999999999999999999","done":true}', 400),
+        (b"[]", 400),
+        (b"{", 400),
+        (b" " * 5_000, 400),
+    ],
+)
+def test_what_is_no_message_is_not_marked(answer_to: Ask, body: bytes, status: int) -> None:
+    assert answer_to("/api/messages/done", "POST", body).status == status
+
+
+def test_messages_are_exported(answer_to: Ask) -> None:
+    answer = answer_to("/api/messages.csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert "attachment" in answer.headers["content-disposition"]
+    assert answer.body.decode().splitlines() == [
+        "at,caller_number,done_at,name",
+        "1970-01-01 00:00:04+00:00,+4915112345642,,Bo",
+        "1970-01-01 00:00:03+00:00,+4915112345642,,Ann",
+    ]

@@ -9,8 +9,16 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from gateway import clock
-from gateway.ops.metrics import Exposition
-from supervisor.scoreboard import COUNTERS, FAMILIES, Field, Phase, RowName, Scoreboard
+from gateway.ops.metrics import Exposition, Usage
+from supervisor.scoreboard import (
+    COUNTERS,
+    FAMILIES,
+    HISTOGRAMS,
+    Field,
+    Phase,
+    RowName,
+    Scoreboard,
+)
 
 NAMES = [RowName("worker", 0), RowName("worker", 1), RowName("dsp", 0)]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -22,11 +30,14 @@ LIVENESS = {
     "voice_gateway_calls_capacity",
     "voice_gateway_child_start_time_seconds",
 }
+USAGE = {100: Usage(rss_bytes=5_000, pss_bytes=3_000, descriptors=12)}
+USAGES = {f"voice_gateway_process_{name}" for name in ("pss_bytes", "rss_bytes", "descriptors")}
+HISTOGRAM_FAMILIES = {name.partition("/")[0] for name in HISTOGRAMS}
 
 
 def value(board: Scoreboard, sample: str, kind: str, index: int, **more: str) -> float:
     """One sample's value, by way of the text."""
-    text = Exposition(board).render("")[0].decode()
+    text = Exposition(board).render("", {})[0].decode()
     labels = {"kind": kind, "index": str(index), **more}
     found = [
         item.value
@@ -40,22 +51,23 @@ def value(board: Scoreboard, sample: str, kind: str, index: int, **more: str) ->
 
 def test_both_formats_are_accepted_and_hold_every_cell() -> None:
     board = Scoreboard(NAMES, 1)
-    text, text_type = Exposition(board).render("text/plain")
-    open_text, open_type = Exposition(board).render(OPENMETRICS)
+    text, text_type = Exposition(board).render("text/plain", USAGE)
+    open_text, open_type = Exposition(board).render(OPENMETRICS, USAGE)
     assert text_type.startswith("text/plain")
     assert open_type.startswith("application/openmetrics-text")
     families = list(parse_text(text.decode()))
     plain = [counter for counter in COUNTERS if "/" not in counter]
-    assert len(families) == len(plain) + len(FAMILIES) + len(LIVENESS)
-    cells = len(NAMES) * (len(COUNTERS) + len(LIVENESS))
-    assert sum(len(family.samples) for family in families) == cells
+    more = len(USAGES) + len(HISTOGRAM_FAMILIES)
+    assert len(families) == len(plain) + len(FAMILIES) + len(LIVENESS) + more
+    cells = [f for f in families if f.name not in USAGES and f.type != "histogram"]
+    assert sum(len(f.samples) for f in cells) == len(NAMES) * (len(COUNTERS) + len(LIVENESS))
     parsed = openmetrics.text_string_to_metric_families(open_text.decode())  # type: ignore[no-untyped-call]
     assert len(list(parsed)) == len(families)
     assert {family.name for family in families} > LIVENESS
 
 
 def test_names_have_units_and_help() -> None:
-    text = Exposition(Scoreboard(NAMES, 1)).render("")[0].decode()
+    text = Exposition(Scoreboard(NAMES, 1)).render("", {})[0].decode()
     for family in parse_text(text):
         assert family.documentation
         assert not family.name.endswith(("_ns", "_ms"))
@@ -120,3 +132,49 @@ def test_times_are_in_seconds() -> None:
     started = value(board, "voice_gateway_child_start_time_seconds", "dsp", 0)
     assert started == pytest.approx(clock.wall_ms() / 1000, abs=3600)
     assert value(board, "voice_gateway_child_start_time_seconds", "worker", 0) == 0
+
+
+@given(st.sampled_from(sorted(HISTOGRAMS)), st.lists(st.integers(0, 20_000), max_size=20))
+def test_what_is_observed_is_counted_in_its_bucket(name: str, values: list[int]) -> None:
+    board = Scoreboard(NAMES, 1)
+    histogram = HISTOGRAMS[name]
+    row = board.row(histogram.kind, 0)
+    for observed in values:
+        row.observe(name, observed)
+    row.leave()
+    row.take(100, clock.now_ns())  # a new child counts on
+    base, _, stage = name.partition("/")
+    scale = 1000 if base.endswith("_ms") else 1
+    public = "voice_gateway_" + base.removesuffix("_ms") + ("_seconds" if scale == 1000 else "")
+    labels = {"kind": histogram.kind, "index": "0"} | ({"stage": stage} if stage else {})
+    text = Exposition(board).render("", {})[0].decode()
+    (family,) = (family for family in parse_text(text) if family.name == public)
+    mine = {
+        (item.name, item.labels.get("le", "")): item.value
+        for item in family.samples
+        if {k: v for k, v in item.labels.items() if k != "le"} == labels
+    }
+    for bound in histogram.bounds:
+        expected = sum(observed <= bound for observed in values)
+        assert mine[f"{public}_bucket", str(bound / scale)] == expected
+    assert mine[f"{public}_count", ""] == mine[f"{public}_bucket", "+Inf"] == len(values)
+    assert mine[f"{public}_sum", ""] == pytest.approx(sum(values) / scale)
+
+
+def test_a_high_water_mark_only_rises() -> None:
+    board = Scoreboard(NAMES, 1)
+    for frames in (3, 7, 5):
+        board.row("worker", 0).raise_to("caller_ring_frames_max", frames)
+    assert value(board, "voice_gateway_caller_ring_frames_max", "worker", 0) == 7
+
+
+def test_processes_tell_what_they_use() -> None:
+    board = Scoreboard(NAMES, 1)
+    board.row("worker", 0).take(100, clock.now_ns())
+    text = Exposition(board).render("", USAGE)[0].decode()
+    found = {f.name: [s.value for s in f.samples] for f in parse_text(text) if f.name in USAGES}
+    assert found == {
+        "voice_gateway_process_pss_bytes": [3_000],
+        "voice_gateway_process_rss_bytes": [5_000],
+        "voice_gateway_process_descriptors": [12],
+    }

@@ -62,6 +62,8 @@ CALL = numbered(
     MessageTaken("CA1", 4_500, {"name": "Ann", "reason": "to say fine"}),
     CallEnded("CA1", 5_000, "hang-up", 4_000),
 )
+#: The sequence number of its message.
+CALL_MESSAGE = CALL[5].sequence
 
 
 @pytest.fixture
@@ -94,8 +96,29 @@ def test_a_call_is_stored(store: RecordsStore) -> None:
     (call,) = store.calls(10)
     check_call(call)
     assert store.messages(10) == [
-        StoredMessage("CA1", 4_500, NUMBER, {"name": "Ann", "reason": "to say fine"})
+        StoredMessage(
+            call_id="CA1",
+            sequence=str(CALL_MESSAGE),
+            at_ms=4_500,
+            caller_number=NUMBER,
+            fields={"name": "Ann", "reason": "to say fine"},
+            done_at_ms=None,
+        )
     ]
+
+
+def test_a_message_is_done_until_it_is_open_again(store: RecordsStore) -> None:
+    store.write(CALL)
+    assert not store.mark("CA1", CALL_MESSAGE + 1, 9_000)
+    assert not store.mark("CA2", CALL_MESSAGE, 9_000)
+    assert store.messages(1)[0].done_at_ms is None
+    assert store.mark("CA1", CALL_MESSAGE, 9_000)
+    assert store.mark("CA1", CALL_MESSAGE, 9_500)  # done is done: the first time holds
+    assert store.messages(1)[0].done_at_ms == 9_000
+    store.write(CALL)  # a record that comes again does not open it
+    assert store.messages(1)[0].done_at_ms == 9_000
+    assert store.mark("CA1", CALL_MESSAGE, None)
+    assert store.messages(1)[0].done_at_ms is None
 
 
 @given(st.permutations(CALL), st.lists(st.sampled_from(CALL), max_size=5), st.integers(1, 7))

@@ -1,0 +1,25 @@
+"""A worker shows the console which of its calls are live and how loud they are, once a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audio.levels import Meter
+from gateway.ops import live
+from gateway.ops.records import RecordsSender
+from gateway.session import Session
+from supervisor.scoreboard import Row
+
+
+def tell(sessions: Sequence[Session], meter: Meter, row: Row, records: RecordsSender) -> None:
+    """Report every live call in as few packets as it takes; note how full the rings were."""
+    if not sessions:
+        return
+    slots = [session.slot for session in sessions]
+    caller_frames, assistant_frames = meter.waiting(slots)
+    row.raise_to("caller_ring_frames_max", caller_frames)
+    row.raise_to("assistant_ring_frames_max", assistant_frames)
+    levels = zip(sessions, meter.read(slots), strict=True)
+    calls = [live.CallSeen(session.call_id, *level) for session, level in levels]
+    for packet in live.seen(calls):
+        records.report(packet)
