@@ -7,7 +7,7 @@ ARGS ?=
 
 SECONDS ?= 60
 
-.PHONY: setup espeak run dev test verify fuzz lock clean
+.PHONY: setup espeak run dev test verify simulate fuzz lock clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,9 @@ test: setup
 verify: setup test
 	HYPOTHESIS_PROFILE=verify $(BIN)/python -m pytest -m "not slow" tests/audio tests/gateway/wire tests/gateway/playout tests/gateway/test_channel.py tests/supervisor/test_policy.py --timeout 600
 	$(BIN)/python -m pytest -m slow --timeout 600 $(ARGS)
+
+simulate: setup ## whole calls on a virtual clock: SEEDS=1000 of them, or the one of SEED=
+	$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $(BIN)/python -m pytest tests/simulation --timeout 3600 $(ARGS)
 
 fuzz: setup ## make fuzz SECONDS=60 [ARGS='--seed 1']: broken messages and requests, from a seed
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)

@@ -134,9 +134,7 @@ TOKEN_VALUE_BYTES_MAX = 512
 REDEEM_TIMEOUT_MS = 300
 
 # Providers, of one worker.
-PROVIDER_REQUESTS_MAX = (
-    128  # that wait for the first answer of one server; more wait for their turn
-)
+PROVIDER_REQUESTS_MAX = 128  # that wait for a first answer, a server; more wait for their turn
 PROVIDER_TEXT_BYTES_MAX = 1024 * 1024
 PROVIDER_AUDIO_BYTES_MAX = 16 * 1024 * 1024  # five minutes of 24 kHz PCM
 APOLOGY_EVERY_MS = 5_000  # for what could not be spoken: once for all clauses of an answer

@@ -87,6 +87,7 @@ class Pipeline:
         self._since_ns = 0  # when the caller fell silent; 0 = that was answered
         self._ended_ns = 0  # when we decided that they have finished
         self._asked = False  # whether what was paused was the reply's last clause
+        self._ours = True  # whether no words of the responder's are being said
         self._execute: dict[Action, Callable[[], None]] = {
             Action.UNDERSTAND: self._understand,
             Action.LISTEN_ON: self._hearing.listen_on,
@@ -128,6 +129,8 @@ class Pipeline:
             self._measure()
         its_turn = state in _ITS_TURN
         held = self._barge_in.feed(voiced=detector.voiced, assistant_audible=its_turn)
+        if state is State.RESPONDING:
+            self._voice.hold(held=self._barge_in.frames > 0)
         if detector.in_utterance:
             self._follow(state, held=held)
 
@@ -249,8 +252,8 @@ class Pipeline:
         if self._turn.state is not before:
             self._care.moved(self._turn.state, clock.now_ns())
             self._watch()
-        if event is Event.REPLY_AUDIBLE:
-            self._text = ""  # what was asked is answered now
+        if event is Event.REPLY_HEARD or event is Event.REPLY_SILENT:  # it was answered
+            self._text, self._ours = "", True
         for action in actions:
             self._execute[action]()
 
@@ -259,9 +262,8 @@ class Pipeline:
         if self._care_timer is not None:
             self._care_timer.cancel()
             self._care_timer = None
-        due_ns = self._care.due_ns
-        if due_ns is not None:
-            wait_s = max(0, due_ns - clock.now_ns()) / 1e9
+        if self._care.due_ns is not None:
+            wait_s = max(0, self._care.due_ns - clock.now_ns()) / 1e9
             self._care_timer = asyncio.get_running_loop().call_later(wait_s, self._due)
 
     def _due(self) -> None:
@@ -272,11 +274,11 @@ class Pipeline:
 
     def _respond(self) -> None:
         text, language = self._text, self._language.reply
-        self._speak(self._rescued(self._responder.answer(text, language), text))
+        self._speak(self._rescued(lambda responder: responder.answer(text, language)))
 
     def _respond_digits(self) -> None:
         digits, self._digits = self._digits, ""
-        self._speak(self._rescued(self._responder.digits(digits), ""))
+        self._speak(self._rescued(lambda responder: responder.digits(digits)))
 
     def _recite(self, sentence: str, *then: Reply) -> None:
         async def replies() -> AsyncGenerator[Reply, None]:
@@ -284,10 +286,10 @@ class Pipeline:
             for reply in then:
                 yield reply
 
-        self._speak(replies())
+        self._speak(replies(), ours=True)
 
-    def _speak(self, replies: AsyncGenerator[Reply, None]) -> None:
-        self._asked = False
+    def _speak(self, replies: AsyncGenerator[Reply, None], *, ours: bool = False) -> None:
+        self._asked, self._ours = False, ours
         self._voice.speak(replies, self._sentence("one_moment"), self._policy.filler_after_ms)
 
     def _sentence(self, sentence: str) -> Say:
@@ -295,18 +297,18 @@ class Pipeline:
         return Say(lexicon(language).sentences[sentence], language)
 
     async def _rescued(
-        self, replies: AsyncGenerator[Reply, None], text: str
+        self, ask: Callable[[Responder], AsyncGenerator[Reply, None]]
     ) -> AsyncGenerator[Reply, None]:
-        """The replies; if the responder fails, an apology, and its deputy goes on from there."""
+        """The responder's replies; if it fails, an apology, and its deputy goes on from there."""
         try:
-            async for reply in replies:
+            async for reply in ask(self._responder):
                 yield reply
         except ProviderError as error:
             self._observer.failed("responder", error)
             yield self._sentence("trouble")
             if self._fallback is not None:
                 self._responder, self._fallback = self._fallback, self._responder
-                async for reply in self._responder.answer(text, self._language.reply):
+                async for reply in ask(self._responder):
                     yield reply
 
     def _pause(self) -> None:
@@ -323,8 +325,11 @@ class Pipeline:
     def _cut(self) -> None:
         self._barge_in.reset()
         heard = self._voice.stop()
+        if not self._ours:
+            self._responder.heard(heard or "")
+            self._ours = True  # told once
         if heard is not None:
-            self._responder.heard(heard)
+            self._text = ""  # a filler alone does not answer it
             self._observer.interrupted(self._voice.heard_last)
 
     def _hang_up(self) -> None:
@@ -334,17 +339,12 @@ class Pipeline:
             self._observer.hang_up()
 
     def _measure(self) -> None:
-        """Once an answer is on its way, tell how long the caller waited for it."""
+        """Once an answer is on its way, tell how long it took."""
         began_ns = self._player.began_ns
         if not self._since_ns or began_ns is None:
             return
-        times = turn_times(
-            self._since_ns,
-            endpoint_ns=self._ended_ns,
-            transcript_ns=self._hearing.understood_ns,
-            first_words_ns=self._voice.first_words_ns,
-            first_audio_ns=self._voice.first_audio_ns,
-            response_ns=began_ns,
-        )
+        voice = self._voice
+        stages = (self._hearing.understood_ns, voice.first_words_ns, voice.first_audio_ns, began_ns)
+        times = turn_times(self._since_ns, self._ended_ns, *stages)
         self._since_ns = 0
         self._observer.answered(times)

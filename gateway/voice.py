@@ -58,7 +58,7 @@ class Voice:
         self._said = 0  # how many of them the observer was told
         self._base = 0  # the place (frames) at which the player's count begins
         self._fed = 0
-        self._produced = self._audible = self._fed_all = self._goodbye = False
+        self._produced = self._audible = self._fed_all = self._goodbye = self._held = False
         #: When the reply's first text and its first audio were there, in ns.
         self.first_words_ns = self.first_audio_ns = 0
 
@@ -88,11 +88,11 @@ class Voice:
         self._tasks.add(self._feeding)
 
     def stop(self) -> str | None:
-        """End the reply; what was heard of it, None if none of it was on its way to the caller."""
+        """End the reply; what was heard of it, None if no word of it was on its way."""
         for task in self._tasks:
             task.cancel()
         self.pause()
-        if not self._audible:
+        if not (self._audible and self._said):
             return None
         self._audible = False
         self._announce(self._base)
@@ -102,6 +102,12 @@ class Voice:
     def heard_last(self) -> str:
         """What was heard, at the last ``stop``, of the last text that the observer was told."""
         return self._tape.heard(self._base, self._said - 1) if self._said else ""
+
+    def hold(self, *, held: bool) -> None:
+        """Do not begin while the caller goes on speaking."""
+        if self._held != held:
+            self._held = held
+            self._changed.set()
 
     def heard_all(self) -> None:
         """The caller has heard everything that the player was given."""
@@ -244,6 +250,8 @@ class Voice:
             self._on(Event.REPLY_SILENT)
 
     async def _play(self, piece: Piece) -> None:
+        if piece.frames and not self._audible:
+            await self._until(lambda: not self._held)
         self._fed += piece.frames
         if piece.frames:
             if not self._audible:

@@ -94,6 +94,8 @@ class CallResult:
     onsets_ns: NDArray[np.int64] = field(default_factory=_no_times)
     lead_ms: Milliseconds = field(default_factory=_none)
     response_ms: Milliseconds = field(default_factory=_none)
+    barge_in_ms: Milliseconds = field(default_factory=_none)
+    cut_offs: list[tuple[int, bool]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,8 @@ def judge(caller: Caller, study: Study) -> CallResult:
     else:
         result.stalls_ms = noticed
         result.response_ms = _ms(caller.behaviour.responses_ns())
+        result.barge_in_ms = _ms(caller.behaviour.barge_ins_ns())
+        result.cut_offs = caller.behaviour.cut_offs()
         result.unanswered = caller.behaviour.unanswered()
     return result
 

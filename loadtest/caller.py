@@ -102,6 +102,9 @@ class Caller:
             else:
                 self._send(self._peer, payload, due)
                 record.sent += 1
+                if self.behaviour.listens:
+                    for key in self.behaviour.pressed():
+                        self._peer.send(self._line.stream.key(key))
         return self._sending
 
     def opened(self, peer: Peer) -> None:

@@ -77,7 +77,7 @@ def make_figures(measured: Measured) -> dict[str, object]:
         "playout_lead_ms": [r.lead_ms for r in results],
         "setup_ms": [np.array([r.setup_ms], np.float32) for r in results if r.connected],
         "response_ms": [r.response_ms for r in results],
-        "barge_in_ms": [],
+        "barge_in_ms": [r.barge_in_ms for r in results],
         "onset_lateness_ms": _onset_lateness(measured),
     }
     return {
@@ -101,6 +101,7 @@ def make_figures(measured: Measured) -> dict[str, object]:
         **{key: asdict(spread(samples)) for key, samples in spreads.items()},
         "group_delay_ms": _group_delay(results),
         "assistant": _assistant(results),
+        "cut_offs": _cut_offs(results),
         "server": asdict(measured.server) if measured.server else None,
         "client": {
             "cpu_percent": round(measured.client_cpu_percent, 1),
@@ -127,6 +128,16 @@ def _assistant(results: Sequence[CallResult]) -> dict[str, float | None]:
         "share": round(spoken / up, DIGITS) if up else None,
         "messages_per_call_second": round(messages / up, DIGITS) if up else None,
         "ms_per_message": round(1000 * spoken / messages, 1) if messages else None,
+    }
+
+
+def _cut_offs(results: Sequence[CallResult]) -> dict[str, str]:
+    """By the length of the pause inside a sentence (ms): how many of them were cut off."""
+    found = [each for result in results for each in result.cut_offs]
+    return {
+        str(pause): f"{sum(cut for ms, cut in found if ms == pause)} of {lengths.count(pause)}"
+        for lengths in [[ms for ms, _ in found]]
+        for pause in sorted(set(lengths))
     }
 
 

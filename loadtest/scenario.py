@@ -8,47 +8,19 @@ told what is heard and when. It never sees the socket or the clock.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
+from loadtest.behaviour import Behaviour as Behaviour
 from loadtest.clips import load_clips
 from loadtest.ear import Ear
 from loadtest.identify import Reference
 from loadtest.material import Frames, conversation_loop, encode_frames, room_tone
-from loadtest.schedule import FRAME_NS, FRAMES_PER_SECOND, NS_PER_MS, NS_PER_SECOND, CallPlan
+from loadtest.schedule import FRAMES_PER_SECOND, NS_PER_MS, CallPlan
+from loadtest.talking import PAUSES_MS, Interrupter, Talker, Typist, torn, whole
 from loadtest.wires import Wire
-
-
-class Behaviour(ABC):
-    """One caller's part: what to say in each frame."""
-
-    #: Whether ``hear`` and ``cut`` want to be called.
-    listens: ClassVar[bool] = False
-
-    @abstractmethod
-    def payload(self, frame: int, due_ns: int) -> bytes | None:
-        """Base64 payload of frame number ``frame``, due now; None when the caller hangs up."""
-
-    def hear(self, start_ns: int, samples: NDArray[np.int16]) -> None:
-        """The caller hears ``samples`` from ``start_ns`` on."""
-        assert not self.listens, "whoever listens says what to do with it"
-
-    def cut(self, now_ns: int) -> None:
-        """The server cleared what was queued."""
-        assert not self.listens, "whoever listens says what to do with it"
-
-    def responses_ns(self) -> list[int]:
-        """Delays from the end of the caller's speech to the assistant's first audio after it."""
-        return []
-
-    def unanswered(self) -> bool:
-        """Whether the caller spoke (or waited to) in vain."""
-        return False
 
 
 class Scenario(ABC):
@@ -124,27 +96,38 @@ class _Reader(Behaviour):
 
 
 class TalkScenario(Scenario):
-    """The caller hears the greeting, says one clip, hears the reply out and hangs up.
+    """The caller hears the greeting, says clips and hears the answers, then hangs up.
 
-    Call ``i`` plays clip ``i`` modulo their number, in the order of their file names.
+    Call ``i`` begins with clip ``i``, in the order of their file names. Each other clip has a pause
+    inside: nobody should be taken to have finished there.
     """
 
-    seconds = 60.0
+    seconds = 120.0
+    TURNS = 5
 
     def __init__(self, wire: Wire, audio: Path, seed: int) -> None:
-        """The clips and the tone of the caller's room."""
+        """The clips, whole and with pauses, and the tone of the caller's room."""
         self._frame_samples = wire.frame_samples
-        self._clips = [
-            (encode_frames(clip.samples, wire), clip.speech_end * NS_PER_SECOND // wire.rate)
-            for clip in load_clips(audio, wire.rate)
+        clips = load_clips(audio, wire.rate)
+        self._whole = [whole(clip, wire) for clip in clips]
+        self._torn = [
+            torn(clip, PAUSES_MS[(n + shift) % len(PAUSES_MS)], wire, seed)
+            for shift in range(len(PAUSES_MS))
+            for n, clip in enumerate(clips)
         ]
         self._room = room_tone(wire, seed)
 
     @override
     def behaviour(self, plan: CallPlan) -> Behaviour:
-        """The caller who says the call's clip."""
-        clip, speech_ns = self._clips[plan.index % len(self._clips)]
-        return Talker(clip, speech_ns, self._room, Ear(self._frame_samples))
+        """The caller who begins with the call's clip."""
+        at = plan.index
+        sayings = [
+            self._whole[(at + n) % len(self._whole)]
+            if n % 2 == 0
+            else self._torn[(self.TURNS * at + n + plan.material) % len(self._torn)]
+            for n in range(self.TURNS)
+        ]
+        return Talker(sayings, self._room, Ear(self._frame_samples))
 
 
 class TurnsScenario(Scenario):
@@ -186,102 +169,41 @@ class _Regular(Behaviour):
         return self._room[frame % len(self._room)]
 
 
-class Turn(Enum):
-    """What the caller in a conversation is doing."""
+class BargeInScenario(Scenario):
+    """The caller interrupts the assistant, in the midst of what it says, some times."""
 
-    GREETED = 0
-    SPEAKING = 1
-    ANSWERED = 2
+    seconds = 90.0
 
-
-class Talker(Behaviour):
-    """One question, one answer.
-
-    GREETED: until the assistant has been silent for 700 ms after its first speech, or for 15 s.
-    SPEAKING: the clip. ANSWERED: until the assistant has spoken and been silent for 1.5 s, or has
-    said nothing for 20 s. Between its words the caller sends the tone of the room.
-    """
-
-    listens = True
-
-    GREETING_QUIET_NS = 700 * NS_PER_MS
-    GREETING_WAIT_NS = 15 * NS_PER_SECOND
-    REPLY_QUIET_NS = 1500 * NS_PER_MS
-    REPLY_WAIT_NS = 20 * NS_PER_SECOND
-
-    def __init__(self, clip: Frames, speech_ns: int, room: Frames, ear: Ear) -> None:
-        """``speech_ns``: from the beginning of the clip to the end of its speech."""
-        assert len(clip) > 0
-        self._clip = clip
-        self._speech_ns = speech_ns
-        self._room = room
-        self._ear = ear
-        self._turn = Turn.GREETED
-        self._began_ns: int | None = None
-        self._said = 0
-        self.speech_end_ns: int | None = None
+    def __init__(self, wire: Wire, audio: Path, seed: int) -> None:
+        """The clips, and the tone of the caller's room."""
+        self._frame_samples = wire.frame_samples
+        self._sayings = [whole(clip, wire) for clip in load_clips(audio, wire.rate)]
+        self._room = room_tone(wire, seed)
 
     @override
-    def payload(self, frame: int, due_ns: int) -> bytes | None:
-        """The next frame of the clip, of the room's tone, or None at the end."""
-        if self._began_ns is None:
-            self._began_ns = due_ns
-        if self._turn is Turn.GREETED and self._greeting_over(due_ns):
-            self._turn = Turn.SPEAKING
-            # A frame carries the 20 ms that end when it is due.
-            self.speech_end_ns = due_ns - FRAME_NS + self._speech_ns
-        if self._turn is Turn.SPEAKING:
-            return self._speak()
-        if self._turn is Turn.ANSWERED and self._reply_over(due_ns):
-            return None
-        return self._room.payloads[frame % len(self._room)]
+    def behaviour(self, plan: CallPlan) -> Behaviour:
+        """A caller who interrupts with one clip after the other, beginning with the call's."""
+        at = plan.index
+        sayings = [self._sayings[(at + n) % len(self._sayings)] for n in range(4)]
+        wait_ns = (800 + plan.material % 1_200) * NS_PER_MS
+        return Interrupter(sayings, self._room, Ear(self._frame_samples), wait_ns)
+
+
+class KeypadScenario(Scenario):
+    """The caller types a number over the assistant's question, some times."""
+
+    seconds = 60.0
+
+    def __init__(self, wire: Wire, audio: Path, seed: int) -> None:
+        """The tone of the caller's room; a caller who types says nothing."""
+        del audio
+        self._frame_samples = wire.frame_samples
+        self._room = room_tone(wire, seed)
 
     @override
-    def hear(self, start_ns: int, samples: NDArray[np.int16]) -> None:
-        """Listen."""
-        self._ear.hear(start_ns, samples)
-
-    @override
-    def cut(self, now_ns: int) -> None:
-        """The assistant was silenced."""
-        self._ear.cut(now_ns)
-
-    @override
-    def responses_ns(self) -> list[int]:
-        """One delay, if the assistant answered."""
-        answer = self._answer_ns()
-        return [] if answer is None or self.speech_end_ns is None else [answer - self.speech_end_ns]
-
-    @override
-    def unanswered(self) -> bool:
-        """Whether no speech came after the caller's."""
-        return self._answer_ns() is None
-
-    def _speak(self) -> bytes:
-        payload = self._clip.payloads[self._said]
-        self._said += 1
-        if self._said == len(self._clip):
-            self._turn = Turn.ANSWERED
-        return payload
-
-    def _answer_ns(self) -> int | None:
-        if self.speech_end_ns is None:
-            return None
-        return self._ear.first_onset_after(self.speech_end_ns)
-
-    def _greeting_over(self, now_ns: int) -> bool:
-        assert self._began_ns is not None
-        if now_ns - self._began_ns >= self.GREETING_WAIT_NS:
-            return True
-        end = self._ear.speech_end_ns
-        return end is not None and now_ns - end >= self.GREETING_QUIET_NS
-
-    def _reply_over(self, now_ns: int) -> bool:
-        assert self.speech_end_ns is not None
-        if self._answer_ns() is None:
-            return now_ns - self.speech_end_ns >= self.REPLY_WAIT_NS
-        end = self._ear.speech_end_ns
-        return end is not None and now_ns - end >= self.REPLY_QUIET_NS
+    def behaviour(self, plan: CallPlan) -> Behaviour:
+        """A caller who types."""
+        return Typist("5551234567#", self._room, Ear(self._frame_samples))
 
 
 SCENARIOS: dict[str, type[Scenario]] = {
@@ -289,4 +211,6 @@ SCENARIOS: dict[str, type[Scenario]] = {
     "phone": PhoneScenario,
     "talk": TalkScenario,
     "turns": TurnsScenario,
+    "bargein": BargeInScenario,
+    "dtmf": KeypadScenario,
 }

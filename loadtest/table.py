@@ -72,6 +72,11 @@ def _foot(report: Report) -> Iterator[str]:
     counts = COUNT_ROWS if echo else COUNT_ROWS[:2]
     yield _line("frames", ", ".join(f"{figures[key]} {label}" for key, label in counts))
     yield _line("disconnects", f"{figures['disconnects']}")
+    cut_offs = figures["cut_offs"]
+    assert isinstance(cut_offs, Mapping)
+    if cut_offs:
+        pauses = ", ".join(f"{count} at {ms} ms" for ms, count in cut_offs.items())
+        yield _line("cut off", f"{pauses} of pause inside a sentence")
     if figures["scenario"] == "phone":
         yield _line("assistant", _known(figures["assistant"], ASSISTANT_ROWS))
     if figures["server"] is not None:

@@ -67,6 +67,10 @@ class Stream(Protocol):
         """The acknowledgement of a mark."""
         ...
 
+    def key(self, digit: str) -> bytes:
+        """The caller presses a key."""
+        ...
+
     def stop(self) -> bytes:
         """The end of the call."""
         ...
@@ -176,6 +180,10 @@ class TwilioStream:
         """``mark``: playback has reached it, or it was cleared."""
         return self._message("mark", {"name": name})
 
+    def key(self, digit: str) -> bytes:
+        """``dtmf``."""
+        return self._message("dtmf", {"track": "inbound_track", "digit": digit})
+
     def stop(self) -> bytes:
         """``stop``: the caller has hung up."""
         body = {"accountSid": self._account_sid, "callSid": self._plan.call_sid}
@@ -251,6 +259,10 @@ class TelnyxStream:
         """``mark``: playback has reached it, or it was cleared."""
         return self._message("mark", {"name": name})
 
+    def key(self, digit: str) -> bytes:
+        """``dtmf``."""
+        return self._message("dtmf", {"digit": digit})
+
     def stop(self) -> bytes:
         """``stop``: the caller has hung up."""
         return self._message("stop", {"call_control_id": self._call_control_id})
@@ -302,6 +314,10 @@ class PlainStream:
     def mark(self, name: str) -> bytes:
         """``mark``."""
         return orjson.dumps({"type": "mark", "callId": self._call_id, "name": name})
+
+    def key(self, digit: str) -> bytes:
+        """``dtmf``."""
+        return orjson.dumps({"type": "dtmf", "callId": self._call_id, "digit": digit})
 
     def stop(self) -> bytes:
         """``stop``."""

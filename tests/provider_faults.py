@@ -11,7 +11,9 @@ many calls a fault ended, how many requests each turn made, and whether a key go
 from __future__ import annotations
 
 import math
+import queue
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -78,7 +80,6 @@ class Outcome:
     """What came of one row."""
 
     heard_ms: float | None
-    unanswered: int
     ended: int
     requests: float
     keys: int
@@ -90,7 +91,12 @@ def main(names: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"{'fault':<28}{'heard ms':>9}{'ended':>7}{'requests/turn':>15}{'keys':>6}\n")
     failed = 0
     for row in chosen:
-        found = play(row)
+        try:
+            found = play(row)
+        except (AssertionError, queue.Empty, subprocess.TimeoutExpired):
+            failed += 1
+            sys.stdout.write(f"{row.name:<28}the machine is too busy to try it\n")
+            continue
         ok = is_good(row, found)
         failed += not ok
         heard = "never" if found.heard_ms is None else f"{found.heard_ms:.0f}"
@@ -125,16 +131,15 @@ def play(row: Row) -> Outcome:
         fake.behave(Script(**{"faults": faults, **row.script}))
         before = _requests(gateway)
         _, report, _ = gateway.simulate(
-            *("--scenario", "talk", "--calls", str(CALLS), "--audio", CLIP)
+            *("--scenario", "talk", "--calls", str(CALLS), "--audio", CLIP, "--seconds", "25")
         )
         requests = _requests(gateway) - before
     answers = report["response_ms"]
     log = gateway.log()
     return Outcome(
-        heard_ms=answers["max"] if answers["count"] == CALLS else None,
-        unanswered=CALLS - answers["count"],
+        heard_ms=answers["max"] if answers["count"] >= CALLS else None,
         ended=report["disconnects"],
-        requests=requests / CALLS,
+        requests=requests / max(answers["count"], 1),
         keys=log.count(KEY) + log.count(WRONG_KEY),
     )
 

@@ -171,7 +171,8 @@ class Tape:
         """The whole words that were heard, of all texts or of one."""
         parts: list[str] = []
         for index, clause in enumerate(self._clauses[: self.reading + 1]):
-            if clause.say < 0 or (say is not None and clause.say != say):
+            unspoken = clause.say < 0 or (clause.complete and not clause.frames)
+            if unspoken or (say is not None and clause.say != say):
                 continue
             part = self._heard_of(index, clause, position)
             if part:

@@ -18,7 +18,6 @@ class TurnTimes:
 
 def turn_times(
     since_ns: int,
-    *,
     endpoint_ns: int,
     transcript_ns: int,
     first_words_ns: int,

@@ -46,8 +46,9 @@ class Patience:
         assert self.stall_ms >= 1
 
 
-# The budgets of a turn. A worker's own Whisper on a busy machine is the slowest that is known.
-STT_PATIENCE = Patience(budget_ms=8_000, attempt_ms=4_000, stall_ms=2_000)
+# The budgets of a turn. Nobody fills the silence while speech-to-text is waited for, but our own
+# Whisper on a busy machine is the slowest that is known.
+STT_PATIENCE = Patience(budget_ms=6_000, attempt_ms=3_000, stall_ms=2_000)
 CHAT_PATIENCE = Patience(budget_ms=5_000, attempt_ms=3_000, stall_ms=3_000)
 TTS_PATIENCE = Patience(budget_ms=5_000, attempt_ms=2_500, stall_ms=2_000)
 

@@ -96,7 +96,10 @@ class Responder(Protocol):
         ...
 
     def heard(self, text: str) -> None:
-        """The caller cut the last reply short after hearing this much of it."""
+        """The caller cut the last reply short after hearing this much of it.
+
+        Nothing ("") before a new ``answer``: they had not finished, and all of it comes again.
+        """
         ...
 
     def pending(self) -> TakeMessage | None:

@@ -8,6 +8,7 @@ is what ``pending`` returns, for the pipeline to store at the end of the call.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from gateway.conversation.endpointing import Question
@@ -29,6 +30,8 @@ class MessageTaker:
         self._profile = profile
         self._language = first_language(profile, call)
         self._form = MessageForm(call.caller_number)
+        #: The form before the last answer, while that can be taken back.
+        self._before: MessageForm | None = None
 
     @property
     def question(self) -> Question:
@@ -46,11 +49,16 @@ class MessageTaker:
     async def answer(self, text: str, language: str) -> AsyncGenerator[Reply, None]:
         """Take an utterance; ``language`` is the one to reply in, "" = the one as before."""
         self._language = normalise(language) or self._language
-        for reply in self._replies(self._form.hear(text, self._language)):
+        self._before = copy.deepcopy(self._form)
+        response = self._form.hear(text, self._language)
+        if response.message is not None or response.hang_up:
+            self._before = None
+        for reply in self._replies(response):
             yield reply
 
     async def digits(self, digits: str) -> AsyncGenerator[Reply, None]:
         """Take a complete keypad entry, with or without the ``#`` that ended it."""
+        self._before = None
         for reply in self._replies(self._form.press(digits)):
             yield reply
 
@@ -60,7 +68,14 @@ class MessageTaker:
         yield self._say(self._sentence("parting"), {})
 
     def heard(self, text: str) -> None:
-        """A question that was cut short counts as asked: the caller answers it."""
+        """A question that was cut short counts as asked: the caller answers it.
+
+        One of which nothing was heard does not: the caller had not finished, and the whole of
+        what they say is yet to come.
+        """
+        if not text and self._before is not None:
+            self._form = self._before
+        self._before = None
 
     def pending(self) -> TakeMessage | None:
         """What the caller said and was not yielded as a message; None when there is nothing."""

@@ -16,7 +16,7 @@ from gateway.errors import ProviderError
 from gateway.pipeline import Manner
 from gateway.providers.scripted import ScriptedSpeechToText, ScriptedTextToSpeech
 from gateway.responders.base import HangUp, Reply, Say, TakeMessage, Transfer
-from tests.simulation.stage import VOICE, Call
+from tests.simulation.stage import VOICE, Call, Rings
 from tests.simulation.virtual import run
 
 SENTENCES = lexicon("en").sentences
@@ -77,7 +77,7 @@ def perform(
     async def play() -> Call:
         stt = ScriptedSpeechToText(script, latency_ms=stt_ms)
         tts = ScriptedTextToSpeech(ms_per_char=60, latency_ms=tts_ms)
-        call = Call(make_arena(1), (stt, tts), Parrot(), manner=manner)
+        call = Call(Rings(make_arena(1)), (stt, tts), Parrot(), manner=manner)
         try:
             await scene(call)
         finally:
@@ -269,6 +269,20 @@ def test_an_addition_before_the_answer_is_answered_with_it(make_arena: Arenas) -
 
     call = perform(make_arena, ["one", "and two."], scene)
     assert call.heard("assistant")[-1] == "You said one and two.."
+
+
+def test_an_answer_does_not_begin_while_the_caller_goes_on(make_arena: Arenas) -> None:
+    async def scene(call: Call) -> None:
+        await greeted(call)
+        await call.say(600, pause_ms=700)  # the turn ends 20 ms later, its answer 70 ms after that
+        await call.say(1_000)
+        assert len(call.heard("assistant")) == 1
+        assert parrot(call).told_heard == [""], "the responder knows that it was not heard"
+        await call.until(State.ASSISTANT)
+        assert call.carrier.clears == []
+
+    call = perform(make_arena, ["One.", "And two."], scene)
+    assert call.heard("assistant")[-1] == "You said One. And two.."
 
 
 def test_a_mhm_before_the_answer_does_not_take_the_question_back(make_arena: Arenas) -> None:

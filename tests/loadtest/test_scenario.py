@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from loadtest.behaviour import Behaviour
+from loadtest.clips import Clip
 from loadtest.ear import Ear
 from loadtest.material import encode_frames, room_tone
 from loadtest.options import DEFAULT_AUDIO
-from loadtest.scenario import SCENARIOS, EchoScenario, Talker, TalkScenario, TurnsScenario
+from loadtest.scenario import SCENARIOS, EchoScenario, TalkScenario, TurnsScenario
 from loadtest.schedule import FRAME_NS, NS_PER_MS, make_schedule
+from loadtest.talking import PAUSES_MS, Interrupter, Saying, Talker, Typist, torn, whole
 from loadtest.wires import TWILIO
 
 CLIP = encode_frames(np.full(10 * 160, 0.3, np.float32), TWILIO)
@@ -19,11 +22,12 @@ LOUD = np.full(160, 3000, np.int16)
 START = 1_000_000_000
 
 
-def talker() -> Talker:
-    return Talker(CLIP, SPEECH_NS, ROOM, Ear(160))
+def talker(pause_ms: int = 0) -> Talker:
+    saying = Saying(CLIP, 0, SPEECH_NS, pause_ms, 60 * NS_PER_MS)
+    return Talker([saying], ROOM, Ear(160))
 
 
-def play(caller: Talker, spoken: set[int], frames: int = 3000) -> list[str]:
+def play(caller: Behaviour, spoken: set[int], frames: int = 3000) -> list[str]:
     """Run a call in which the assistant speaks in the given frames; what each caller frame was."""
     did: list[str] = []
     for frame in range(frames):
@@ -76,14 +80,77 @@ def test_speech_that_began_before_the_callers_end_is_no_response() -> None:
     assert caller.responses_ns() == [140 * FRAME_NS - speech_end]
 
 
-def test_talkers_take_the_clips_in_turn() -> None:
+def test_who_is_answered_in_a_pause_was_cut_off() -> None:
+    # The greeting ends with frame 9: the clip is said from frame 45 on, its pause is at 47.
+    for spoken, cut_in in (({49, 50}, True), ({53, 54}, False), ({46, 80, 81}, False)):
+        caller = talker(pause_ms=400)
+        play(caller, set(range(10)) | spoken)
+        assert caller.cut_offs() == [(400, cut_in)], spoken
+        assert caller.responses_ns() == []
+
+
+def test_talkers_take_the_clips_in_turn_and_tear_every_other_one() -> None:
     scenario = TalkScenario(TWILIO, DEFAULT_AUDIO, 1)
-    plans = make_schedule(1, 13, 1).calls
-    said = [scenario.behaviour(plan) for plan in plans]
-    lengths = [len(caller._clip) for caller in said if isinstance(caller, Talker)]
-    assert len(lengths) == 13
-    assert len(set(lengths[:12])) > 6
-    assert lengths[12] == lengths[0]
+    said = [scenario.behaviour(plan) for plan in make_schedule(1, 40, 1).calls]
+    firsts = [caller._sayings[0] for caller in said if isinstance(caller, Talker)]
+    assert firsts[0] is firsts[12]
+    assert len({len(saying.frames) for saying in firsts}) > 6
+    pauses = [s.pause_ms for caller in said if isinstance(caller, Talker) for s in caller._sayings]
+    assert pauses[::5] == [0] * 40
+    assert set(pauses) == {0, *PAUSES_MS}
+
+
+def test_a_clip_is_torn_where_it_is_soft() -> None:
+    samples = np.full(8000, 0.3, np.float32)
+    samples[4000:4400] = 0.001
+    clip = Clip("made", 8000, samples)
+    saying = torn(clip, 600, TWILIO, 1)
+    assert 4000 * 125_000 <= saying.pause_at_ns <= 4400 * 125_000
+    assert saying.end_ns == whole(clip, TWILIO).end_ns + 600 * NS_PER_MS
+
+
+def interrupter() -> Interrupter:
+    return Interrupter([Saying(CLIP, 50 * NS_PER_MS, SPEECH_NS)], ROOM, Ear(160), 10 * FRAME_NS)
+
+
+def test_who_interrupts_waits_until_somebody_speaks_and_measures_the_clear() -> None:
+    caller = interrupter()
+    for frame in range(60):
+        due = START + frame * FRAME_NS
+        if 20 <= frame < 60:
+            caller.hear(due, LOUD)
+        payload = caller.payload(frame, due)
+        assert (payload in CLIP.payloads) == (30 <= frame < 40)
+        if frame == 45:
+            caller.cut(due)
+            break
+    onset = 29 * FRAME_NS + 50 * NS_PER_MS
+    assert caller.barge_ins_ns() == [45 * FRAME_NS - onset]
+    assert not caller.unanswered()
+
+
+def test_an_interruption_that_nobody_notices_is_told() -> None:
+    caller = interrupter()
+    play(caller, set(range(20, 400)))
+    assert caller.barge_ins_ns() == []
+    assert caller.unanswered()
+
+
+def test_who_types_measures_the_answer_from_the_last_key() -> None:
+    caller = Typist("42#", ROOM, Ear(160))
+    pressed: list[tuple[int, str]] = []
+    for frame in range(150):
+        due = START + frame * FRAME_NS
+        if frame < 55 or frame >= 100:
+            caller.hear(due, LOUD)
+        assert caller.payload(frame, due) is not None
+        pressed += [(frame, key) for key in caller.pressed()]
+        if pressed and pressed[-1][0] == frame == 50:
+            caller.cut(due + NS_PER_MS)
+    assert [key for _, key in pressed[:3]] == ["4", "2", "#"]
+    assert [frame for frame, _ in pressed[:3]] == [50, 60, 70]
+    assert caller.barge_ins_ns() == [NS_PER_MS]
+    assert caller.responses_ns() == [30 * FRAME_NS]
 
 
 def test_echo_callers_read_the_loop_from_their_own_places() -> None:

@@ -21,10 +21,10 @@ POLICY = EndpointingPolicy()
 @pytest.mark.parametrize(
     ("reading", "delay_ms"),
     [
-        (Reading.UNKNOWN, 700),
+        (Reading.UNKNOWN, 900),
         (Reading.ANSWERED, 400),
-        (Reading.COMPLETE, 500),
-        (Reading.UNFINISHED, 1_200),
+        (Reading.COMPLETE, 720),
+        (Reading.UNFINISHED, 1_300),
     ],
 )
 def test_the_pause_ends_the_turn_exactly_when_the_table_says(

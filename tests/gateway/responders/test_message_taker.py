@@ -59,6 +59,19 @@ def _converse(taker: MessageTaker, language: str, said: Sequence[str | Keys]) ->
     return replies
 
 
+def test_an_answer_whose_reply_was_not_heard_is_taken_back() -> None:
+    taker = _taker()
+    _converse(taker, "en", ["I would like to"])
+    assert taker.question is Question.NAME
+    taker.heard("")
+    assert [taker.question] == [Question.OPEN]
+    (reply,) = _converse(taker, "en", ["I would like to book an appointment."])[1:]
+    assert "You said: I would like to book an appointment." in _text(reply)
+    taker.heard("Thank you. You said")
+    taker.heard("")
+    assert taker.question is Question.NAME, "what was heard stays said"
+
+
 def test_a_whole_call_in_english() -> None:
     taker = _taker(caller_number=CALLER)
     greeting, reason, name, number, confirm = _converse(
