@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CONFIG
     _say(ok("settings", "they can work"))
     findings = []
-    for finding in examine(settings, given.url):
+    for finding in examine(settings, given.url or ""):
         _say(finding)
         findings.append(finding)
     return status_of(findings)
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--url", metavar="URL", type=_url, default="", help="Ask here instead of at PUBLIC_URL."
+        "--url", metavar="URL", type=_url, help="Ask here instead of at PUBLIC_URL."
     )
     parser.add_argument(
         "--env-file",

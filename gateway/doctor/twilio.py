@@ -81,12 +81,12 @@ def ask(
 def status_of(url: str, headers: Mapping[str, str], context: ssl.SSLContext) -> int:
     """The status that an upgrade is answered with; 0 when it is not answered."""
     try:
-        _dial(url, headers, context).close()
+        with _dial(url, headers, context):
+            return 101
     except InvalidStatus as refused:
         return refused.response.status_code
-    except (OSError, WebSocketException):
+    except (OSError, ValueError, WebSocketException):
         return 0
-    return 101
 
 
 def call(
@@ -101,14 +101,22 @@ def call(
     except ConnectionClosed as closed:
         told = closed.rcvd
         return Heard(closed=f"{told.code} {told.reason}".strip() if told else "no close frame")
-    except (OSError, WebSocketException) as error:
+    except (OSError, ValueError, WebSocketException) as error:
         return Heard(fault=str(error) or type(error).__name__)
 
 
 def _dial(url: str, headers: Mapping[str, str], context: ssl.SSLContext) -> ClientConnection:
+    parts = urlsplit(url)
+    secured = parts.scheme == "wss"
+    peer = (parts.hostname or "", parts.port or (443 if secured else 80))
+    plain = socket.create_connection(peer, TIMEOUT_S)
+    plain.settimeout(None)
     return connect(
         url,
-        ssl=context if urlsplit(url).scheme == "wss" else None,
+        # With a socket of ours no redirect is followed (ValueError): Twilio follows none either,
+        # and a token is meant for one host.
+        sock=plain,
+        ssl=context if secured else None,
         additional_headers=headers,
         user_agent_header=USER_AGENT,
         compression=None,
