@@ -48,6 +48,8 @@ fuzz: setup ## make fuzz SECONDS=60 [ARGS='--seed 1']: broken messages and reque
 lock: ## after a change of dependencies; needs uv
 	uv pip compile pyproject.toml --extra local --extra dev --universal --generate-hashes \
 		--no-header --no-annotate --no-strip-extras -q -o requirements.lock
+	uv pip compile pyproject.toml --extra local --universal --generate-hashes \
+		--no-header --no-annotate --no-strip-extras -q -c requirements.lock -o requirements-run.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -209,10 +209,10 @@ def judge_memory(total: int, needed: int) -> Finding:
 def judge_descriptors(limit: float, needed: int) -> Finding:
     """Whether as many files may be open as all calls need."""
     if limit >= needed:
-        return ok("open files", f"{limit:.0f} allowed, {needed} are needed")
+        return ok("open files", f"{limit:.0f} allowed here, {needed} are needed")
     return fail(
         "open files",
-        f"{limit:.0f} allowed, {needed} are needed: ulimit -n, LimitNOFILE= or --ulimit nofile",
+        f"{limit:.0f} allowed here, {needed} are needed: ulimit -n, LimitNOFILE= or --ulimit nofile",
     )
 
 
