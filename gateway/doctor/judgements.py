@@ -212,7 +212,7 @@ def judge_descriptors(limit: float, needed: int) -> Finding:
         return ok("open files", f"{limit:.0f} allowed here, {needed} are needed")
     return fail(
         "open files",
-        f"{limit:.0f} allowed here, {needed} are needed: ulimit -n, LimitNOFILE= or --ulimit nofile",
+        f"{limit:.0f} allowed here, {needed} are needed: ulimit -n, LimitNOFILE=, --ulimit nofile",
     )
 
 
