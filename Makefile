@@ -7,7 +7,7 @@ ARGS ?=
 
 SECONDS ?= 60
 
-.PHONY: setup espeak run dev test verify simulate fuzz lock clean
+.PHONY: setup espeak run dev test verify fuzz simulate trials lock clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,9 @@ verify: setup test
 
 simulate: setup ## whole calls on a virtual clock: SEEDS=1000 of them, or the one of SEED=
 	$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $(BIN)/python -m pytest tests/simulation --timeout 3600 $(ARGS)
+
+trials: setup ## turn-taking with real voices on a virtual clock: prints its figures
+	$(BIN)/python -m pytest -s -m slow tests/simulation --timeout 1200 $(ARGS)
 
 fuzz: setup ## make fuzz SECONDS=60 [ARGS='--seed 1']: broken messages and requests, from a seed
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)

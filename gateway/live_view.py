@@ -11,8 +11,10 @@ from gateway.session import Session
 from supervisor.scoreboard import Row
 
 
-def tell(sessions: Sequence[Session], meter: Meter, row: Row, records: RecordsSender) -> None:
-    """Report every live call in as few packets as it takes; note how full the rings were."""
+def report(sessions: Sequence[Session], meter: Meter, row: Row, records: RecordsSender) -> None:
+    """Bring every call's counts up to date, note how full the rings were, show them all."""
+    for session in sessions:
+        session.report()
     if not sessions:
         return
     slots = [session.slot for session in sessions]

@@ -117,7 +117,7 @@ class Pages:
             {
                 "scheme": "wss" if settings.tls_cert is not None else "ws",
                 "port": settings.gateway_port,
-                "token": "",
+                "token": settings.plain_token.get_secret_value(),
                 "speaks": settings.responder,
             }
         )

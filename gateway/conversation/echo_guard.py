@@ -35,9 +35,11 @@ _MOVES_DB_MIN = 3.0
 #: The softer sounds between a caller's loud ones are theirs, too.
 _HOLD_FRAMES = 6
 #: What comes back may be this much louder than the loudest of the last seconds, ...
-_COUPLING_MARGIN_DB = 6.0
-#: ... which are forgotten at this rate, a frame.
-_COUPLING_FALLS_DB = 0.2
+_COUPLING_MARGIN_DB = 8.0
+#: ... which are forgotten at this rate, a frame, while speech is played without a pause: ...
+_COUPLING_FALLS_DB = 0.1
+#: ... its mean level is this much below its loudest then, at most.
+_BUSY_DB = 16.0
 
 
 class EchoGuard:
@@ -74,7 +76,8 @@ class EchoGuard:
         played.append(played_dbfs)
         caller.append(caller_dbfs)
         self._frames += 1
-        loudest = max(list(played)[-_DELAY_FRAMES_MAX:])
+        recent = list(played)[-_DELAY_FRAMES_MAX:]
+        loudest = max(recent)
         if loudest <= SILENCE_DBFS:
             self._rest()
             return False
@@ -85,7 +88,9 @@ class EchoGuard:
         if self._held:
             self._held -= 1
             return False
-        self._coupling_db = max(returned_db, self._coupling_db - _COUPLING_FALLS_DB)
+        busy = sum(recent) / len(recent) > loudest - _BUSY_DB  # in a pause nothing comes back
+        fallen_db = self._coupling_db - _COUPLING_FALLS_DB * busy
+        self._coupling_db = max(returned_db, fallen_db)
         if self._frames % _LOOK_EVERY_FRAMES == 0 and len(played) == played.maxlen:
             self._foreign = self._moves_otherwise()
         return not self._foreign

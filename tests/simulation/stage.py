@@ -12,7 +12,7 @@ import base64
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ import pytest
 
 from audio.arena import Arena
 from audio.bank import Bank
+from audio.batch import VadMode
 from audio.dsp_process import AudioPlane, DspLoop
 from audio.format import FRAME_MS, Encoding
 from audio.g711 import decode, encode
@@ -95,6 +96,7 @@ class Carrier:
         self._end_ns = 0
         self._timers: set[asyncio.TimerHandle] = set()
         self.playing: list[tuple[int, int, float]] = []  # each frame: from, to (ns), level if even
+        self.audio: dict[int, bytes] = {}  # by the 20 ms in which its playing begins
         self.on_frame: Callable[[float], None] = lambda level: None
         self.on_clear: Callable[[], None] = lambda: None
         self.clears: list[int] = []
@@ -112,6 +114,7 @@ class Carrier:
                 level = level_of(codes[at : at + 160])
                 from_ns = begin_ns + at * 125_000
                 self.playing.append((from_ns, from_ns + 20_000_000, level))
+                self.audio[from_ns // 20_000_000] = codes[at : at + 160]
                 self.on_frame(level)
         elif body["event"] == "mark":
             self._later(max(0, self._end_ns - now_ns), body["mark"]["name"])
@@ -122,6 +125,7 @@ class Carrier:
             kept = [p for p in self.playing if p[0] < now_ns]
             self.playing = [(a, min(b, now_ns), level) for a, b, level in kept]
             self._end_ns = min(self._end_ns, now_ns)
+            self.audio = {k: v for k, v in self.audio.items() if k <= now_ns // 20_000_000}
             for timer in self._timers:
                 timer.cancel()
             for _, name in self._waiting:
@@ -173,9 +177,9 @@ def level_of(codes: bytes) -> float:
 class Rings:
     """A line through the real rings and the DSP process's real step."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, vad: VadMode = "off") -> None:
         board = Scoreboard([RowName("dsp", 0)], 1)
-        self._dsp = DspLoop(plane(), [Bank(arena)], board.row("dsp", 0), TICK_MS)
+        self._dsp = DspLoop(plane(vad), [Bank(arena)], board.row("dsp", 0), TICK_MS)
         self._bridge = Bridge(arena, lambda: None, asyncio.get_running_loop())
         line = self._bridge.lease(Encoding.MULAW)
         assert line is not None
@@ -185,6 +189,13 @@ class Rings:
     def tick(self) -> None:
         if self.line.assistant_pending:  # it is cheap, but there are many ticks
             self._dsp.turn([0])
+
+    def listen(self, payload: bytes, at_ms: int) -> list[tuple[bytes, float, float]]:
+        """The caller's frame through the decoder and the voice detector."""
+        assert self.line.push_caller(payload, at_ms)
+        self._dsp.turn([0])
+        self._dsp.turn([0])
+        return [(pcm, probability, level) for _, pcm, probability, level in self._bridge.heard()]
 
     def encoded(self) -> list[bytes]:
         return [payload for _, payload in self._bridge.encoded()]
@@ -288,13 +299,17 @@ class Call:
             if self.stalled:
                 continue
             if self._ticks % 2 == 0:
-                self.pipeline.hear(self.pcm, *self.speaking)
+                self.caller_frame()
             now_ns = clock.now_ns()
             if self.player.fed_ms:
                 for payload in self._way.encoded():
                     self.player.play(payload, now_ns)
             self.player.pump(now_ns)
             self.each_tick()
+
+    def caller_frame(self) -> None:
+        """The caller's next 20 ms."""
+        self.pipeline.hear(self.pcm, *self.speaking)
 
     @property
     def over(self) -> bool:
@@ -337,14 +352,10 @@ class Call:
         self._way.close()
 
 
-_PLANES: list[AudioPlane] = []
-
-
-def plane() -> AudioPlane:
-    """The steps, without voice detection; made once."""
-    if not _PLANES:
-        _PLANES.append(AudioPlane("off"))
-    return _PLANES[0]
+@cache
+def plane(vad: VadMode) -> AudioPlane:
+    """The DSP process's steps; made once."""
+    return AudioPlane(vad)
 
 
 assert FRAME_MS == 2 * TICK_MS

@@ -22,11 +22,13 @@ _BEGIN_NS = 1_000_000_000
 
 class _Leaper(selectors.SelectSelector):
     now_ns = _BEGIN_NS
+    turns = 0
 
     @override
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise RuntimeError("everybody waits, and for nothing that could happen")
+        self.turns += 1
         self.now_ns += round(max(0.0, timeout) * 1e9) + (timeout > 0)
         return super().select(0)
 
@@ -44,6 +46,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def now_ns(self) -> int:
         return self._leaper.now_ns
+
+    @property
+    def turns(self) -> int:
+        """How often it went around."""
+        return self._leaper.turns
 
 
 def run(play: Coroutine[None, None, T]) -> T:

@@ -11,7 +11,7 @@ from gateway.conversation.echo_guard import SILENCE_DBFS, EchoGuard
 ROOM_DBFS = -62.0
 
 
-def speech(seed: int, frames: int, loudest: float = -16.0) -> list[float]:
+def speech(seed: int, frames: int, loudest: float = -16.0, pause: int = 12) -> list[float]:
     draw = random.Random(seed)
     levels: list[float] = []
     while len(levels) < frames:
@@ -19,7 +19,7 @@ def speech(seed: int, frames: int, loudest: float = -16.0) -> list[float]:
         peak = loudest - draw.uniform(0, 6)
         levels += [peak + part + draw.uniform(-1, 1) for part in swell]
         if draw.random() < 0.2:
-            levels += [ROOM_DBFS] * draw.randint(2, 12)
+            levels += [ROOM_DBFS] * draw.randint(2, pause)
     return levels[:frames]
 
 
@@ -33,7 +33,7 @@ def returned(levels: list[float], loss_db: float, delay_ms: int, seed: int) -> l
 @pytest.mark.parametrize("delay_ms", [0, 150, 280, 400])
 def test_our_own_voice_is_known(loss_db: float, delay_ms: int) -> None:
     for seed in range(20):
-        played = speech(seed, 300) + [SILENCE_DBFS] * 30
+        played = speech(seed, 300, pause=25) + [SILENCE_DBFS] * 30
         caller = returned(played, loss_db, delay_ms, seed)
         guard = EchoGuard()
         heard = [
@@ -58,11 +58,10 @@ def test_a_caller_as_loud_is_heard_at_once(loudest: float) -> None:
 
 def test_on_a_line_without_echo_a_soft_caller_is_heard_at_once() -> None:
     guard = EchoGuard()
-    for own in speech(1, 250):
+    for own in speech(1, 600, pause=4):
         guard.is_echo(own, ROOM_DBFS)
     assert not guard.is_echo(-20.0, -40.0)
-    guard.doubt()
-    assert [guard.is_echo(-20.0, -40.0) for _ in range(10)][-1], "it may be an echo after all"
+    assert EchoGuard().is_echo(-20.0, -40.0), "at first it may be an echo"
 
 
 def test_a_soft_caller_is_told_by_how_their_loudness_moves() -> None:

@@ -62,9 +62,10 @@ def _converse(taker: MessageTaker, language: str, said: Sequence[str | Keys]) ->
 def test_an_answer_whose_reply_was_not_heard_is_taken_back() -> None:
     taker = _taker()
     _converse(taker, "en", ["I would like to"])
-    assert taker.question is Question.NAME
+    questions = [taker.question]
     taker.heard("")
-    assert [taker.question] == [Question.OPEN]
+    questions.append(taker.question)
+    assert questions == [Question.NAME, Question.OPEN]
     (reply,) = _converse(taker, "en", ["I would like to book an appointment."])[1:]
     assert "You said: I would like to book an appointment." in _text(reply)
     taker.heard("Thank you. You said")
