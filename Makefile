@@ -7,7 +7,7 @@ ARGS ?=
 
 SECONDS ?= 60
 
-.PHONY: setup espeak run dev test verify fuzz simulate trials lock clean
+.PHONY: setup espeak run dev doctor test verify fuzz simulate trials lock clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,9 @@ run: setup
 
 dev: setup
 	@exec $(BIN)/python -m supervisor.dev $(ARGS)
+
+doctor: setup ## why does a first caller hear nothing? ARGS='--url http://127.0.0.1:4000'
+	@$(BIN)/python -m gateway.doctor $(ARGS)
 
 test: setup
 	$(BIN)/ruff format --check .

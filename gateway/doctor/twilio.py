@@ -24,7 +24,8 @@ USER_AGENT = "Twilio.TmeWs/1.0"
 SECONDS_PER_DAY = 86_400
 
 _NS_PER_S = 1_000_000_000
-_SILENCE = frozenset(b"\xff\x7f")
+#: Mu-law without its sign, inverted, grows with the level: this is -38 dBFS, and no noise.
+_SOUND = 0x20
 _FRAME = base64.b64encode(b"\xff" * (8 * FRAME_MS)).decode()
 
 
@@ -139,7 +140,7 @@ def _listen(stream: ClientConnection, call_id: str, patience_ms: int) -> Heard:
         while (payload := _payload(stream, due_ns)) is not None:
             heard_ms = (clock.now_ns() - began_ns) // clock.NS_PER_MS
             audio_ms = heard_ms if audio_ms is None else audio_ms
-            if not _SILENCE.issuperset(payload):
+            if any(~byte & 0x7F >= _SOUND for byte in payload):
                 _send(stream, {"event": "stop", "streamSid": stream_id, "stop": {}})
                 return Heard(audio_ms=audio_ms, sound_ms=heard_ms)
     _send(stream, {"event": "stop", "streamSid": stream_id, "stop": {}})
