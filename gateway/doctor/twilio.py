@@ -29,7 +29,7 @@ _NS_PER_S = 1_000_000_000
 _SOUND = 0x20
 #: The thread of a connection calls audio that comes after its end an internal error. What matters
 #: reaches us as an exception; an operator is to read findings only.
-_SILENT = logging.Logger(__name__)
+_SILENT = logging.getLogger(__name__)
 _SILENT.addHandler(logging.NullHandler())
 _FRAME = base64.b64encode(b"\xff" * (8 * FRAME_MS)).decode()
 
