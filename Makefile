@@ -36,10 +36,11 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy supervisor audio gateway loadtest tests
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --ignore tests/integration $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" tests/integration $(ARGS) # whole gateways: one at a time
 
 verify: setup test
-	HYPOTHESIS_PROFILE=verify $(BIN)/python -m pytest -m "not slow" tests/audio tests/gateway/wire tests/gateway/playout tests/gateway/test_channel.py tests/supervisor/test_policy.py --timeout 600
+	HYPOTHESIS_PROFILE=verify $(BIN)/python -m pytest -m "not slow" tests/audio tests/gateway/wire tests/gateway/playout tests/gateway/test_channel.py tests/supervisor/test_policy.py -n 3 --timeout 600
 	$(BIN)/python -m pytest -m slow --timeout 600 $(ARGS)
 
 simulate: setup ## whole calls on a virtual clock: SEEDS=1000 of them, or the one of SEED=

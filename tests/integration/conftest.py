@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,15 +18,12 @@ from typing import Any
 import psutil
 import pytest
 
+from tests import segments
+from tests.ports import free_port
+
 ROOT = Path(__file__).parent.parent.parent
 START_TIMEOUT_S = 40
 STOP_TIMEOUT_S = 15
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -112,7 +108,7 @@ def start(tmp_path: Path, *flags: str, **environment: str) -> Gateway:
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     """Starts gateways; afterwards each must end with status 0 and leave nothing behind."""
-    before = set(os.listdir("/dev/shm"))
+    before = segments.names()
     started: list[tuple[Gateway, list[psutil.Process]]] = []
 
     def launch(*flags: str, **environment: str) -> Gateway:
@@ -132,4 +128,4 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
         assert status == 0, found.log()
         assert alive == [], "orphans"
         assert "Traceback" not in found.log(), found.log()
-    assert set(os.listdir("/dev/shm")) == before
+    assert segments.left_since(before) == set()

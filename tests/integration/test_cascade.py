@@ -45,6 +45,7 @@ def test_a_call_is_answered_by_a_language_model(gateway: Callable[..., Gateway])
         assert any("gpt-4o-mini-tts" in line for line in running.lines), "what is configured"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["stt", "llm", "tts"])
 def test_a_dead_stage_ends_no_call(gateway: Callable[..., Gateway], stage: str) -> None:
     with fake_process(Script()) as fake:

@@ -6,13 +6,12 @@ import dataclasses
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from supervisor.scoreboard import Field, Phase, RowName, Scoreboard
 from supervisor.signals import SignalInbox
 from supervisor.spec import ChildSpec, Crew
 from supervisor.tree import Plan, Tree
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,9 +31,7 @@ PATIENCE_S = 20
 
 
 def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [s.getsockname()[1] for s in sockets]
+    return [free_port() for _ in range(count)]
 
 
 def toy(kind: str, index: int, board: Scoreboard, name: str, **extra: object) -> ChildSpec:
