@@ -20,8 +20,9 @@ import pytest
 from audio.layout import Layout
 from gateway.settings import Settings
 from supervisor.composition import KILL_AFTER_DRAIN_MS, descriptors_needed
-from tests.integration.conftest import ROOT, Gateway, free_port
+from tests.integration.conftest import ROOT, Gateway
 from tests.integration.conftest import gateway as gateway
+from tests.ports import free_port
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 COMPOSE = (ROOT / "deploy" / "compose.yaml").read_text()

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.conftest import certificate  # noqa: F401 - a fixture
-from tests.integration.conftest import ROOT, Gateway, free_port
+from tests.integration.conftest import ROOT, Gateway
 from tests.integration.test_gate import CREDENTIALS, OLD, PLAIN, SECRET, TELNYX
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 
