@@ -7,7 +7,7 @@ ARGS ?=
 
 SECONDS ?= 60
 
-.PHONY: setup espeak run dev test verify fuzz simulate trials lock clean
+.PHONY: setup espeak run dev doctor test verify fuzz simulate trials lock clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,9 @@ run: setup
 
 dev: setup
 	@exec $(BIN)/python -m supervisor.dev $(ARGS)
+
+doctor: setup ## why does a first caller hear nothing? ARGS='--url http://127.0.0.1:4000'
+	@$(BIN)/python -m gateway.doctor $(ARGS)
 
 test: setup
 	$(BIN)/ruff format --check .
@@ -52,6 +55,8 @@ fuzz: setup ## make fuzz SECONDS=60 [ARGS='--seed 1']: broken messages and reque
 lock: ## after a change of dependencies; needs uv
 	uv pip compile pyproject.toml --extra local --extra dev --universal --generate-hashes \
 		--no-header --no-annotate --no-strip-extras -q -o requirements.lock
+	uv pip compile pyproject.toml --extra local --universal --generate-hashes \
+		--no-header --no-annotate --no-strip-extras -q -c requirements.lock -o requirements-run.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -116,6 +116,6 @@ def test_no_paths_of_one_machine_and_no_index_addresses() -> None:
 
 
 def test_the_lock_file_is_hashed_throughout() -> None:
-    for lock in ("requirements.lock", "requirements-espeak.lock"):
+    for lock in ("requirements.lock", "requirements-run.lock", "requirements-espeak.lock"):
         entries = re.split(r"\n(?=\S)", (ROOT / lock).read_text().strip())
         assert all("--hash=sha256:" in entry for entry in entries)

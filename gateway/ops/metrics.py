@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from gateway import clock
 from gateway.ops.health import child_state, heartbeat_age_ns
-from supervisor.scoreboard import COUNTERS, FAMILIES, HISTOGRAMS, Field, Row, Scoreboard
+from supervisor.scoreboard import COUNTERS, FAMILIES, HISTOGRAMS, Field, Phase, Row, Scoreboard
 
 PREFIX = "voice_gateway"
 LABELS = ("kind", "index")
@@ -64,6 +64,11 @@ class BoardCollector(Collector):
         yield from self._usages()
         yield self._gauge(
             "up", "1 when the child is ready.", lambda row: child_state(row, now_ns) == "ready"
+        )
+        yield self._gauge(
+            "parked",
+            "1 when the child died too often and is not started any more.",
+            lambda row: row.get(Field.PHASE) == Phase.PARKED,
         )
         yield self._gauge(
             "heartbeat_age_seconds",

@@ -24,6 +24,7 @@ NAMES = [RowName("worker", 0), RowName("worker", 1), RowName("dsp", 0)]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 LIVENESS = {
     "voice_gateway_up",
+    "voice_gateway_parked",
     "voice_gateway_heartbeat_age_seconds",
     "voice_gateway_loop_lag_seconds",
     "voice_gateway_calls_active",
