@@ -8,7 +8,7 @@ parsing it. Whatever is not as foretold is parsed, and foretold anew from there.
 Nothing is accepted that parsing would refuse: a sequel differs from a message that was parsed and
 found good in three counters and in the payload only, and strict base64 holds no quote. A peer
 whose messages cannot be foretold costs nothing but a look now and then: after each miss the next
-attempt is put off, twice as long each time.
+attempt but the first is put off, twice as long each time.
 """
 
 from __future__ import annotations
@@ -109,9 +109,20 @@ class Sequel:
         self._tail = tail
         self._length = len(self._head) + len(text) + len(tail)
 
+    def counted(self, sequence: int) -> None:
+        """Another message of the stream, such as a mark, has taken this sequence number."""
+        if self._length != _NEVER:
+            self._length -= len(self._head)
+            self._sequence = sequence + 1
+            one, two, three, four = self._pieces
+            self._head = (
+                f"{one}{self._sequence}{two}{self._chunk}{three}{self.next_timestamp_ms}{four}"
+            )
+            self._length += len(self._head)
+
     def _put_off_next(self) -> None:
         self._length = _NEVER
-        self._wait = self._put_off = min(2 * self._put_off + 1, _PUT_OFF_MAX)
+        self._wait, self._put_off = self._put_off, min(2 * self._put_off + 1, _PUT_OFF_MAX)
 
     def forget(self) -> None:
         """The stream is over: nothing more is foretold."""

@@ -201,6 +201,8 @@ class TwilioWire:
         self._live_id = self._stream_id if taken.state is _LIVE else _NONE
         if taken.state is not _LIVE:
             self._sequel.forget()
+        elif event != "media":
+            self._sequel.counted(read_count(parsed.get("sequenceNumber")))
         return events
 
     def _take(self, event: str, stream_id: str, body: JsonObject) -> list[Event]:

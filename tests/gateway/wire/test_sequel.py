@@ -52,7 +52,13 @@ def outbound(n: int, ms: int, text: str) -> str:
     return compact(n, ms, text).replace("inbound", "outbound")
 
 
-SHAPES: list[Shape] = [compact, numbers, twice, decoy, other_order, outbound]
+def mark(n: int, ms: int, text: str) -> str:
+    return (
+        f'{{"event":"mark","streamSid":"MZ1","sequenceNumber":"{n + 1}","mark":{{"name":"{ms}"}}}}'
+    )
+
+
+SHAPES: list[Shape] = [compact, compact, numbers, twice, decoy, other_order, outbound, mark]
 TEXTS = st.one_of(
     st.sampled_from([160, 160, 160, 80, 0]).flatmap(
         lambda size: st.binary(min_size=size, max_size=size).map(
@@ -118,6 +124,16 @@ def test_after_one_message_the_next_are_not_parsed() -> None:
     for n in range(9, 1100):  # the counters grow by digits on the way
         assert sequel.take(compact(n, 100 + (n - 8) * 20, text)) == bytes(160)
     assert sequel.take(compact(2000, 0, text)) is None
+
+
+def test_a_mark_between_takes_a_number_and_costs_no_parsing() -> None:
+    sequel = Sequel()
+    text = base64.b64encode(bytes(160)).decode()
+    sequel.foretell(compact(8, 100, text), bytes(160), 100)
+    sequel.counted(99_999)
+    later = compact(9, 120, text).replace('"10"', '"100000"', 1)
+    assert sequel.take(compact(9, 120, text)) is None
+    assert sequel.take(later) == bytes(160)
 
 
 def test_a_peer_that_cannot_be_foretold_is_looked_at_less_and_less() -> None:
