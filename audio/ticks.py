@@ -14,13 +14,18 @@ from audio.format import NS_PER_MS
 
 WINDOW_NS = 2_000 * NS_PER_MS
 UPDATE_NS = 100 * NS_PER_MS
+#: Who has just begun, perhaps with what another one left undone, is not slow yet.
+EVIDENCE_NS = 1_000 * NS_PER_MS
 #: Twice what a window holds at half ticks of 5 ms; beyond that the oldest go first.
 TICKS_MAX = 800
 PASSES_PER_TICK = 2
 
 
 class TickGauge:
-    """The 99th percentile and the median of the ticks of the last two seconds, 0 without any."""
+    """The 99th percentile and the median of the ticks of the last two seconds, 0 without any.
+
+    There is no median (0) before the ticks tell of one second.
+    """
 
     __slots__ = ("_began", "_next_update_ns", "_ticks", "median_ns", "p99_ns")
 
@@ -51,4 +56,5 @@ class TickGauge:
         took = sorted(duration for _, duration in self._ticks)
         count = len(took)
         self.p99_ns = took[-(count // 100) - 1] if took else 0
-        self.median_ns = took[count // 2] if took else 0
+        lasts = count > 0 and now_ns - self._ticks[0][0] >= EVIDENCE_NS
+        self.median_ns = took[count // 2] if lasts else 0
