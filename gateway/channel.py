@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 import h11
+from typing_extensions import override
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import CONNECTING, OPEN
@@ -55,6 +56,15 @@ PLAIN_SUBPROTOCOL = Subprotocol("plain")
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 _TLS_HANDSHAKE = b"\x16"
 _FAST_HEAD = b"\x81\xfe"  # FIN + text, masked + a 16-bit length
+
+
+class _Core(ServerProtocol):
+    """The library's core; a function given to it instead would hold it in a cycle."""
+
+    @override
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Ours, if it is offered: a browser hangs up when none of those it offers is taken."""
+        return PLAIN_SUBPROTOCOL if PLAIN_SUBPROTOCOL in subprotocols else None
 
 
 class _State(Enum):
@@ -207,9 +217,7 @@ class Channel:
             self._fail(431)
             return []
         if _UPGRADE.search(self._held, 0, end + 2):
-            self._core = ServerProtocol(
-                max_size=MESSAGE_BYTES_MAX, select_subprotocol=_select_subprotocol
-            )
+            self._core = _Core(max_size=MESSAGE_BYTES_MAX)
             self._state = _State.SOCKET
             head, self._held = self._held[: end + 4], self._held[end + 4 :]
             self._core.receive_data(head)
@@ -463,11 +471,6 @@ def text_frame(payload: bytes) -> bytes:
     """A text message as a server sends it: one frame, unmasked (RFC 6455 5.2)."""
     size = len(payload)
     return (_FRAME_HEADS[size] if size < 1024 else _frame_head(size)) + payload
-
-
-def _select_subprotocol(core: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Ours, if it is offered: a browser hangs up when none of those it offers is taken."""
-    return PLAIN_SUBPROTOCOL if PLAIN_SUBPROTOCOL in offered else None
 
 
 def _frame_length(data: bytes, at: int) -> int | None:

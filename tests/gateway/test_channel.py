@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import struct
 from itertools import pairwise
@@ -233,3 +234,19 @@ def test_the_end_of_the_stream_ends_an_open_socket() -> None:
     channel = opened()
     channel.receive(frame(b"half a message", fin=False))
     assert channel.receive_eof() == [Closed(1006)]
+
+
+def test_a_connection_that_is_gone_leaves_nothing_to_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            channel = Channel()
+            channel.receive(UPGRADE)
+            channel.accept()
+            channel.receive(frame(b"hello"))
+            channel.abandon()
+            del channel
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
