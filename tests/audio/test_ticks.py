@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from audio.format import NS_PER_MS
 from audio.ticks import EVIDENCE_NS, TICKS_MAX, UPDATE_NS, WINDOW_NS, TickGauge
 
-#: (milliseconds to the next pass, whether it finds work)
-PASSES = st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=120)
+#: (milliseconds to the next pass, whether it finds work: 9 of 10 do)
+PASSES = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 9)), min_size=40, max_size=120)
 
 
 @given(PASSES)
 def test_it_is_the_percentile_of_the_ticks_under_load_of_two_seconds(
-    passes: list[tuple[int, bool]],
+    passes: list[tuple[int, int]],
 ) -> None:
     gauge, now = TickGauge(), 0
     began: list[int] = []  # of this series of passes with work
@@ -34,13 +34,10 @@ def test_it_is_the_percentile_of_the_ticks_under_load_of_two_seconds(
     gauge.update(now)
     told = [(at, duration) for at, duration in ticks if at > now - WINDOW_NS]
     took = [duration for _, duration in told]
-    if not took:
+    if sum(took) < 2 * EVIDENCE_NS:
         assert gauge.p99_ns == gauge.median_ns == 0
         return
     assert gauge.p99_ns == np.percentile(took, 99, method="inverted_cdf")
-    if now - told[0][0] < EVIDENCE_NS:
-        assert gauge.median_ns == 0
-        return
     assert min(took) <= gauge.median_ns <= max(took)
     assert sum(t < gauge.median_ns for t in took) <= len(took) / 2
     assert sum(t > gauge.median_ns for t in took) <= len(took) / 2
@@ -71,9 +68,18 @@ def test_who_takes_over_what_was_left_is_not_slow_yet() -> None:
     gauge = TickGauge()
     now = loaded(gauge, 40, 24)
     gauge.update(now)
-    assert (gauge.p99_ns, gauge.median_ns) == (48 * NS_PER_MS, 0)
+    assert (gauge.p99_ns, gauge.median_ns) == (0, 0)
     gauge.update(loaded(gauge, 10, 24, now))
-    assert gauge.median_ns == 48 * NS_PER_MS
+    assert gauge.p99_ns == gauge.median_ns == 48 * NS_PER_MS
+
+
+def test_a_hiccup_beside_one_call_does_not_make_a_slow_process() -> None:
+    gauge, at = TickGauge(), 0
+    for _ in range(40):  # one frame each 20 ms; the machine is busy with something else
+        at = loaded(gauge, 4, 20, at)
+        gauge.idled()
+        gauge.update(at := at + UPDATE_NS)
+        assert gauge.p99_ns == 0
 
 
 def test_who_sleeps_is_not_slow() -> None:
@@ -96,12 +102,11 @@ def test_what_was_slow_is_forgotten() -> None:
 
 def test_it_is_computed_ten_times_a_second_at_most() -> None:
     gauge = TickGauge()
-    gauge.update(now := loaded(gauge, 10, 5))
+    gauge.update(now := loaded(gauge, 250, 5))
     before = gauge.p99_ns
-    now = loaded(gauge, 10, 9, now)
-    assert now < UPDATE_NS + 50 * NS_PER_MS
+    now = loaded(gauge, 4, 20, now)
     gauge.update(now)
-    assert gauge.p99_ns == before
+    assert gauge.p99_ns == before > 0
     gauge.update(now + UPDATE_NS)
     assert gauge.p99_ns > before
 
