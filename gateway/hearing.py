@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from audio.format import FRAME_MS, PCM_FRAME_BYTES
 from gateway import clock
+from gateway.conversation.cadence import Cadence
 from gateway.conversation.endpointing import (
     EndpointingPolicy,
     Question,
@@ -23,6 +24,7 @@ from gateway.conversation.endpointing import (
     Verdict,
     decide,
     read,
+    settle,
 )
 from gateway.conversation.language import ReplyLanguage
 from gateway.conversation.speech import SpeechDetector, SpeechResumed
@@ -59,6 +61,7 @@ class Hearing:
         self._asking: asyncio.Task[None] | None = None
         self._on_text: Callable[[], None] | None = None
         self._reading: Reading | None = None
+        self._cadence = Cadence()
         self._ended = False
         self.detector = SpeechDetector()
         #: What was understood of the utterance so far; None while that is not known.
@@ -73,6 +76,8 @@ class Hearing:
         self._audio += pcm
         self._ear.feed(pcm)
         change = self.detector.feed(probability, level_dbfs)
+        if self.detector.in_utterance:
+            self._cadence.feed(level_dbfs, voiced=self.detector.voiced)
         if isinstance(change, SpeechResumed):
             self.listen_on()
         elif not self.detector.in_utterance and not self._ended:
@@ -96,7 +101,8 @@ class Hearing:
             return pause_ms >= policy.max_ms
         if self._reading is None:
             language = self.transcript.language or self._language.current
-            self._reading = read(self.transcript.text, language, question)
+            reading = read(self.transcript.text, language, question)
+            self._reading = settle(reading, falls=self._cadence.falls)
         speech_ms = detector.speech_ms
         verdict = decide(policy, pause_ms=pause_ms, speech_ms=speech_ms, reading=self._reading)
         return verdict is Verdict.END
@@ -131,6 +137,7 @@ class Hearing:
         """Nothing of the utterance is needed any more."""
         self.listen_on()
         self.detector.end()
+        self._cadence.forget()
         del self._audio[:-_PRE_ROLL_BYTES]
         self._ear.forget()
 

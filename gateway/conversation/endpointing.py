@@ -3,7 +3,9 @@
 Silence alone decides badly: people pause inside a sentence for longer than they wait for an
 answer. So the transcript of what was said so far, when there is one, is read first, and its
 reading picks the pause from a table: a full answer to the question that was asked is soonest
-over, a trailing "and", "um" or half a telephone number is given most time.
+over, a trailing "and", "um" or half a telephone number is given most time. A full stop alone is
+not believed, speech-to-text writes it behind anything: the voice must have come to rest as well
+(``cadence``).
 """
 
 from __future__ import annotations
@@ -100,6 +102,11 @@ def read(transcript: str, language: str, question: Question = Question.OPEN) -> 
     if _ANSWERED[question](written, language):
         return Reading.ANSWERED
     return Reading.COMPLETE if written.endswith(_SENTENCE_ENDS) else Reading.UNKNOWN
+
+
+def settle(reading: Reading, *, falls: bool) -> Reading:
+    """A reading in the light of the voice: a whole sentence ends with a voice that falls."""
+    return Reading.UNKNOWN if reading is Reading.COMPLETE and not falls else reading
 
 
 def _unfinished(written: str, language: str, question: Question) -> bool:

@@ -23,7 +23,7 @@ from gateway import clock
 from gateway.providers.base import Ear, Transcript, UtteranceEar
 from gateway.responders.base import Responder
 from gateway.speech_server.engines import Voice
-from gateway.speech_server.voices import load_espeak, load_hibari
+from gateway.speech_server.voices import load_espeak, load_festival, load_hibari
 from gateway.speech_server.whisper import Whisper
 from tests.simulation.stage import Call, Rings
 
@@ -41,8 +41,9 @@ def whisper() -> Whisper:
 
 @cache
 def voices() -> dict[str, Voice]:
-    """By name: hibari's for English, espeak-ng's for all."""
-    return {voice.info.name: voice for voice in (*load_espeak(), *load_hibari())}
+    """By name: hibari's for English, espeak-ng's for all, festival's for Russian if it is here."""
+    found = (*load_espeak(), *load_hibari(), *load_festival())
+    return {voice.info.name: voice for voice in found}
 
 
 @cache

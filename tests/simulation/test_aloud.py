@@ -20,7 +20,7 @@ from gateway.responders.base import Reply, Say, TakeMessage
 from loadtest.clips import Clip, load_clips
 from loadtest.talking import PAUSES_MS, torn, whole
 from loadtest.wires import TWILIO
-from tests.simulation.aloud import Aloud, Samples, spoken
+from tests.simulation.aloud import Aloud, Samples, spoken, voices
 from tests.simulation.virtual import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.speech]
@@ -41,7 +41,8 @@ STORY = {
         "الثانية. ستجدنا في الطابق الثاني بجانب المكتبة."
     ),
 }
-#: What Whisper understands of these voices at all: it makes "халатур" of espeak-ng's "хорошо".
+#: What Whisper understands of these voices at all: it makes "халатур" of espeak-ng's "хорошо". Of
+#: its Arabic it understands nothing, so that one resumes only where a miss is made of nothing.
 ACKNOWLEDGEMENTS = [
     ("en", "heart", "Mm-hmm."),
     ("en", "heart", "Okay."),
@@ -51,7 +52,7 @@ ACKNOWLEDGEMENTS = [
     ("en", "espeak-en", "Okay."),
     ("ru", "espeak-ru", "Угу."),
     ("ru", "espeak-ru", "Да."),
-    ("ru", "espeak-ru", "Понятно."),
+    ("ru", "festival-ru", "Понятно."),
     ("ar", "espeak-ar", "تمام."),
 ]
 INTERRUPTIONS = [
@@ -128,13 +129,16 @@ def kinds(told: list[str]) -> set[str]:
 
 
 def test_acknowledgements_let_the_assistant_go_on(make_arena: Arenas) -> None:
-    went_on = 0
+    missed = 0
     for language, voice, text in ACKNOWLEDGEMENTS:
+        if voice not in voices():
+            show(f"{voice:11} {text:12} not tried: Debian's festival and festvox-ru are missing")
+            continue
         told = run(over_the_story(make_arena(1), language, spoken(text, voice)))
         fine = "cut" not in kinds(told)
-        went_on += fine
-        show(f"{voice:10} {text:12} {'went on' if fine else told}")
-    assert went_on >= 8, "espeak-ng's «понятно» and «تمام» are not understood"
+        missed += not fine
+        show(f"{voice:11} {text:12} {'went on' if fine else told}")
+    assert missed <= 1, "espeak-ng's «تمام» is not understood"
 
 
 @pytest.mark.parametrize("echo", [None, (20, 280)], ids=["quiet", "loudspeaker"])
