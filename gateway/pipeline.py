@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass
 
 from audio.format import FRAME_MS
 from gateway import clock
@@ -46,14 +47,6 @@ class Speech:
     tts: TextToSpeech
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a call is held: its patience, and who takes over when the responder fails."""
-
-    policy: CallPolicy = field(default_factory=CallPolicy)
-    fallback: Responder | None = None
-
-
 class Pipeline:
     """One call's conversation."""
 
@@ -64,12 +57,10 @@ class Pipeline:
         player: Player,
         observer: Observer,
         language: ReplyLanguage,
-        manner: Manner | None = None,
+        policy: CallPolicy | None = None,
     ) -> None:
-        manner = manner or Manner()
         self._responder = responder
-        self._fallback = manner.fallback
-        self._policy = manner.policy
+        self._policy = policy or CallPolicy()
         self._player = player
         self._observer = observer
         self._language = language
@@ -170,9 +161,7 @@ class Pipeline:
         await self._voice.aclose()
         await self._hearing.aclose()
         said = self._text if self._text != answered else ""
-        for responder, words in ((self._responder, said), (self._fallback, "")):
-            if responder is not None:
-                await hand_over(responder, words, self._language.reply, self._observer.message)
+        await hand_over(self._responder, said, self._language.reply, self._observer.message)
 
     # The caller's voice
 
@@ -274,11 +263,11 @@ class Pipeline:
 
     def _respond(self) -> None:
         text, language = self._text, self._language.reply
-        self._speak(self._rescued(lambda responder: responder.answer(text, language)))
+        self._speak(self._or_apology(self._responder.answer(text, language)))
 
     def _respond_digits(self) -> None:
         digits, self._digits = self._digits, ""
-        self._speak(self._rescued(lambda responder: responder.digits(digits)))
+        self._speak(self._or_apology(self._responder.digits(digits)))
 
     def _recite(self, sentence: str, *then: Reply) -> None:
         async def replies() -> AsyncGenerator[Reply, None]:
@@ -296,20 +285,17 @@ class Pipeline:
         language = self._language.reply
         return Say(lexicon(language).sentences[sentence], language)
 
-    async def _rescued(
-        self, ask: Callable[[Responder], AsyncGenerator[Reply, None]]
+    async def _or_apology(
+        self, replies: AsyncGenerator[Reply, None]
     ) -> AsyncGenerator[Reply, None]:
-        """The responder's replies; if it fails, an apology, and its deputy goes on from there."""
+        """The responder's replies. Who follows one that fails is a chain's business, not ours."""
         try:
-            async for reply in ask(self._responder):
-                yield reply
+            async with aclosing(replies):
+                async for reply in replies:
+                    yield reply
         except ProviderError as error:
             self._observer.failed("responder", error)
             yield self._sentence("trouble")
-            if self._fallback is not None:
-                self._responder, self._fallback = self._fallback, self._responder
-                async for reply in ask(self._responder):
-                    yield reply
 
     def _pause(self) -> None:
         self._asked = self._voice.asks_now(clock.now_ns())

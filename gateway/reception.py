@@ -11,7 +11,7 @@ from gateway.conversation.language import LANGUAGES, ReplyLanguage
 from gateway.conversation.lexicon import lexicon
 from gateway.conversation.profile import Profile, choose
 from gateway.observer import Observer
-from gateway.pipeline import Manner, Pipeline, Speech
+from gateway.pipeline import Pipeline, Speech
 from gateway.player import Player
 from gateway.providers.for_call import Attuned, Voiced
 from gateway.responders.base import CallInfo, Conversation, Reporter
@@ -138,4 +138,4 @@ class Reception:
             idle_prompt_ms=settings.idle_prompt_ms,
             max_call_ms=settings.max_call_ms,
         )
-        return Pipeline(speech, responder, player, witness, choice.language, Manner(policy))
+        return Pipeline(speech, responder, player, witness, choice.language, policy)

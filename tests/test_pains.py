@@ -24,7 +24,6 @@ from audio.g711 import decode
 from gateway import clock
 from gateway.conversation.care import CallPolicy
 from gateway.conversation.turn import State
-from gateway.pipeline import Manner
 from gateway.providers.scripted import ScriptedSpeechToText, ScriptedTextToSpeech
 from tests.gateway.test_pipeline import Parrot
 from tests.simulation.stage import VOICE, Call, Rings, ShortCut
@@ -45,10 +44,10 @@ class Tone(ScriptedTextToSpeech):
             yield pcm[at : at + 1_234]
 
 
-def make_call(script: list[str], *, stt_ms: float = 100, manner: Manner | None = None) -> Call:
+def make_call(script: list[str], *, stt_ms: float = 100, policy: CallPolicy | None = None) -> Call:
     stt = ScriptedSpeechToText(list(script), latency_ms=stt_ms)
     tts = ScriptedTextToSpeech(ms_per_char=60, latency_ms=50)
-    return Call(ShortCut(), (stt, tts), Parrot(), manner=manner)
+    return Call(ShortCut(), (stt, tts), Parrot(), policy=policy)
 
 
 def perform(scene: Callable[[Call], Awaitable[None]], *script: str, stt_ms: float = 100) -> Call:
@@ -124,7 +123,7 @@ def test_05_the_responder_knows_what_was_heard() -> None:
     async def scene(call: Call) -> None:
         await call.until(State.ASSISTANT)
         await call.wait(700)
-        await call.say(700)
+        await call.say(900)
         played_ms = call.carrier.played_ms()
         (heard,) = call.pipeline._responder.told_heard  # type: ignore[attr-defined]
         assert "Hello. How can I help?".startswith(heard)
@@ -147,7 +146,7 @@ def test_06_a_goodbye_is_heard_to_its_end_though_no_mark_ever_returns() -> None:
 
 def test_07_a_call_does_not_stay_open_in_silence() -> None:
     async def play() -> None:
-        call = make_call([], manner=Manner(CallPolicy(idle_prompt_ms=5_000)))
+        call = make_call([], policy=CallPolicy(idle_prompt_ms=5_000))
         await call.until(State.ENDED)
         assert call.witness.hung_up
         await call.end()

@@ -27,11 +27,12 @@ from audio.format import FRAME_MS, Encoding
 from audio.g711 import decode, encode
 from gateway import clock
 from gateway.bridge import Bridge
+from gateway.conversation.care import CallPolicy
 from gateway.conversation.history import Role
 from gateway.conversation.language import ReplyLanguage
 from gateway.conversation.timing import TurnTimes
 from gateway.conversation.turn import State
-from gateway.pipeline import Manner, Pipeline, Speech
+from gateway.pipeline import Pipeline, Speech
 from gateway.player import Player
 from gateway.providers.base import SpeechToText, TextToSpeech
 from gateway.responders.base import Responder, TakeMessage
@@ -39,6 +40,7 @@ from gateway.wire.twilio import TwilioWire
 from supervisor.scoreboard import RowName, Scoreboard
 
 VOICE, QUIET = (1.0, 0.2), (0.0, 0.0001)
+SOFTER = (1.0, 0.08)  # by 8 dB
 FRAME = bytes(640)
 TICK_MS = 10
 
@@ -261,7 +263,7 @@ class Call:
         responder: Responder,
         *,
         language: str = "en",
-        manner: Manner | None = None,
+        policy: CallPolicy | None = None,
     ) -> None:
         self._way = media
         wire = TwilioWire()
@@ -276,7 +278,7 @@ class Call:
             self.player,
             self.witness,
             ReplyLanguage(language),
-            manner,
+            policy,
         )
         self.player.on_heard = self.pipeline.heard_all
         self.speaking = QUIET
@@ -329,10 +331,13 @@ class Call:
         if self._media.done() and not self._media.cancelled():
             self._media.result()  # it found something wrong
 
-    async def say(self, ms: int, *, pause_ms: int = 0) -> None:
-        """The caller speaks, then says nothing."""
+    async def say(self, ms: int, *, pause_ms: int = 0, falls: bool = False) -> None:
+        """The caller speaks, then says nothing; ``falls``: as one who has said it all."""
         self.speaking = VOICE
-        await self.wait(ms)
+        await self.wait(ms - 200 * falls)
+        if falls:
+            self.speaking = SOFTER
+            await self.wait(200)
         self.speaking = QUIET
         await self.wait(pause_ms)
 

@@ -14,7 +14,8 @@ import pytest
 from gateway import clock
 from gateway.conversation.care import CallPolicy
 from gateway.conversation.turn import State
-from gateway.pipeline import Manner
+from gateway.responders.chain import Chain, Stage
+from tests.gateway.responders.reports import Reports
 from tests.simulation.chaos import (
     VOICES,
     ChaosResponder,
@@ -79,9 +80,9 @@ class Judge:
 async def one_call(seed: int) -> str:
     draw = random.Random(seed)
     stt, tts = ChaosSpeechToText(draw), ChaosTextToSpeech(draw)
-    deputy = ChaosResponder(draw) if draw.random() < 0.5 else None
-    manner = Manner(POLICY, deputy)
-    call = Call(ShortCut(), (stt, tts), ChaosResponder(draw), language="auto", manner=manner)
+    stages = [Stage(str(n), ChaosResponder(draw)) for n in range(draw.randint(1, 2))]
+    responder = Chain(stages, Reports())
+    call = Call(ShortCut(), (stt, tts), responder, language="auto", policy=POLICY)
     judge = Judge(call, tts)
     delays = draw.choice([(20.0,), (20.0, 400.0), (20.0, None), (None,)])
     call.carrier.mark_delay_ms = lambda: draw.choice(delays)

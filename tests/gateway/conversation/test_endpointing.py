@@ -11,6 +11,7 @@ from gateway.conversation.endpointing import (
     Verdict,
     decide,
     read,
+    settle,
 )
 from gateway.conversation.language import LANGUAGES
 from gateway.limits import UTTERANCE_MS_MAX
@@ -99,6 +100,13 @@ def test_the_question_changes_what_a_full_answer_is(
     question: Question, transcript: str, reading: Reading
 ) -> None:
     assert read(transcript, "en", question) is reading
+
+
+@pytest.mark.parametrize("reading", Reading)
+def test_a_full_stop_is_believed_when_the_voice_falls(reading: Reading) -> None:
+    assert settle(reading, falls=True) is reading
+    level = settle(reading, falls=False)
+    assert level is (Reading.UNKNOWN if reading is Reading.COMPLETE else reading)
 
 
 @given(st.text(), st.sampled_from(LANGUAGES), st.sampled_from(Question))
