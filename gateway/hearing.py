@@ -30,7 +30,7 @@ from gateway.conversation.language import ReplyLanguage
 from gateway.conversation.speech import SpeechDetector, SpeechResumed
 from gateway.errors import ProviderError
 from gateway.limits import LAST_WORDS_MS_MAX, PRE_ROLL_MS, SPECULATE_AFTER_MS, UTTERANCE_MS_MAX
-from gateway.providers.base import Ear, Transcript
+from gateway.providers.base import Ear, Transcript, TurnModel
 
 _PRE_ROLL_BYTES = PRE_ROLL_MS // FRAME_MS * PCM_FRAME_BYTES
 _UTTERANCE_BYTES_MAX = UTTERANCE_MS_MAX // FRAME_MS * PCM_FRAME_BYTES
@@ -51,14 +51,17 @@ class Hearing:
         language: ReplyLanguage,
         failed: Callable[[str, Exception], None],
         crashed: Callable[[BaseException], None],
+        turn_model: TurnModel | None = None,
     ) -> None:
         self._ear = ear
+        self._turn_model = turn_model
         self._language = language
         self._failed = failed
         self._crashed = crashed
         self._endpointing = EndpointingPolicy()
         self._audio = bytearray()
         self._asking: asyncio.Task[None] | None = None
+        self._doubting: asyncio.Task[None] | None = None
         self._on_text: Callable[[], None] | None = None
         self._reading: Reading | None = None
         self._cadence = Cadence()
@@ -103,6 +106,7 @@ class Hearing:
             language = self.transcript.language or self._language.current
             reading = read(self.transcript.text, language, question)
             self._reading = settle(reading, falls=self._cadence.falls)
+            self._doubt()
         speech_ms = detector.speech_ms
         verdict = decide(policy, pause_ms=pause_ms, speech_ms=speech_ms, reading=self._reading)
         return verdict is Verdict.END
@@ -126,10 +130,9 @@ class Hearing:
 
     def listen_on(self) -> None:
         """The caller goes on: what was asked is void, the audio is kept."""
-        if self._asking is not None:
-            self._asking.cancel()
-            self._asking = None
-        self._on_text = None
+        for task in filter(None, (self._asking, self._doubting)):
+            task.cancel()
+        self._asking = self._doubting = self._on_text = None
         self._ended = self.deaf = False
         self.transcript = self._reading = None
 
@@ -146,14 +149,29 @@ class Hearing:
         asking = self._asking
         if asking is not None and self._on_text is not None:
             await asyncio.wait({asking}, timeout=LAST_WORDS_MS_MAX / 1000)
+        tasks = filter(None, (asking, self._doubting))
         self.listen_on()
-        if asking is not None:
-            await asyncio.gather(asking, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._ear.aclose()
 
     def _ask(self) -> None:
         self._asking = asyncio.create_task(self._run(bytes(self._audio)))
         self._asking.add_done_callback(self._asked)
+
+    def _doubt(self) -> None:
+        """Where words and voice say nothing, ask the model, if there is one."""
+        model, heard = self._turn_model, self.transcript
+        if model is None or self._reading is not Reading.UNKNOWN or not (heard and heard.text):
+            return
+        pause_frames = (self.detector.pause_ms - SPECULATE_AFTER_MS) // FRAME_MS
+        end = len(self._audio) - max(0, pause_frames) * PCM_FRAME_BYTES
+        self._doubting = asyncio.create_task(self._consult(model, bytes(self._audio[:end])))
+        self._doubting.add_done_callback(self._asked)
+
+    async def _consult(self, model: TurnModel, pcm: bytes) -> None:
+        goes_on = await model.goes_on(pcm)
+        if self._reading is not None:
+            self._reading = settle(self._reading, falls=False, goes_on=goes_on)
 
     async def _run(self, pcm: bytes) -> None:
         try:

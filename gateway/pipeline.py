@@ -31,7 +31,7 @@ from gateway.last_words import hand_over
 from gateway.limits import ACKNOWLEDGEMENT_MS_MAX, DIGITS_MAX, DIGITS_PAUSE_MS
 from gateway.observer import Observer as Observer
 from gateway.player import Player
-from gateway.providers.base import SpeechToText, TextToSpeech
+from gateway.providers.base import SpeechToText, TextToSpeech, TurnModel
 from gateway.responders.base import HangUp, Reply, Responder, Say
 from gateway.voice import Voice
 
@@ -41,10 +41,11 @@ _ITS_TURN = frozenset({State.RESPONDING, State.ASSISTANT, State.PAUSED})
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """The two providers a pipeline needs."""
+    """The two providers a pipeline needs, and one that it may have."""
 
     stt: SpeechToText
     tts: TextToSpeech
+    turn_model: TurnModel | None = None
 
 
 class Pipeline:
@@ -64,7 +65,8 @@ class Pipeline:
         self._player = player
         self._observer = observer
         self._language = language
-        self._hearing = Hearing(speech.stt.listen(), language, observer.failed, observer.crashed)
+        ear, model = speech.stt.listen(), speech.turn_model
+        self._hearing = Hearing(ear, language, observer.failed, observer.crashed, model)
         self._voice = Voice(speech.tts, player, observer, self._on)
         self._turn = Turn()
         self._care = CallCare(self._policy, clock.now_ns())

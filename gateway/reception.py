@@ -130,6 +130,7 @@ class Reception:
         speech = Speech(
             Attuned(self._speech.stt, choice.profile.keywords),
             Voiced(self._speech.tts, choice.profile.voice, APOLOGIES),
+            self._speech.turn_model,
         )
         settings = self._settings
         policy = CallPolicy(

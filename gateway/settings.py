@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
     FilePath,
     SecretStr,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -24,10 +22,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.door_settings import Networks, PageUrl, PhoneNumber, PublicUrl, Token, TwimlPath
 from gateway.errors import ConfigurationError
-
-#: A provider base URL with this value means the supervised local speech server.
-LOCAL = "local"
-OPENAI = "https://api.openai.com/v1"
+from gateway.server_settings import (
+    LOCAL,
+    OPENAI,
+    SpeechUrls,
+    TwilioAccount,
+    Url,
+    Urls,
+    WebAddress,
+    in_order,
+    is_openai,
+)
 
 #: No machine has more; a longer range is a slip of the pen.
 CPUS_MAX = 4096
@@ -152,6 +157,10 @@ class Settings(BaseSettings):
         "", description="Responders a caller may pick by parameter `responder`, comma-separated."
     )
     language: Language = Field("auto", description="Language of calls that bring no hint.")
+    turn_model: FilePath | None = Field(
+        None,
+        description="Smart Turn v3 model (ONNX) that is asked in doubt whether a caller goes on.",
+    )
     barge_in_after_ms: int = Field(
         200, ge=40, le=2_000, description="Speech over the assistant that makes it pause."
     )
@@ -171,7 +180,7 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr = Field(
         SecretStr(""), description="Key for providers that want one; the local server does not."
     )
-    stt_base_url: str = Field(
+    stt_base_url: SpeechUrls = Field(
         LOCAL,
         description="Speech-to-text server with the OpenAI audio API; local = our own. Several, "
         "comma-separated: the next is asked when one fails.",
@@ -181,7 +190,7 @@ class Settings(BaseSettings):
         description="Model names in the order of STT_BASE_URL; empty = gpt-transcribe at OpenAI, "
         "whisper-base elsewhere.",
     )
-    tts_base_url: str = Field(
+    tts_base_url: SpeechUrls = Field(
         LOCAL,
         description="Text-to-speech server with the OpenAI audio API; local = our own. Several, "
         "comma-separated: the next is asked when one fails.",
@@ -199,7 +208,7 @@ class Settings(BaseSettings):
     tts_speed: float = Field(
         1.0, ge=0.25, le=4.0, description="How fast to speak; 1.0 is the voice's own speed."
     )
-    llm_base_url: str = Field(
+    llm_base_url: Urls = Field(
         OPENAI,
         description="Server with the OpenAI chat API for RESPONDER=llm. Several, comma-separated: "
         "the next is asked when one fails.",
@@ -215,7 +224,7 @@ class Settings(BaseSettings):
     ai_conversation_enabled: bool = Field(
         True, description="false: say nothing, only write down what callers say."
     )
-    backend_api_base_url: str = Field(
+    backend_api_base_url: WebAddress = Field(
         "", description="Address of the backend for RESPONDER=backend, before /conversation/..."
     )
     backend_api_timeout_ms: int = Field(
@@ -240,10 +249,10 @@ class Settings(BaseSettings):
     twilio_auth_token: SecretStr = Field(
         SecretStr(""), description="Secrets by which Twilio signs; then only Twilio gets in."
     )
-    twilio_account_sid: str = Field(
+    twilio_account_sid: TwilioAccount = Field(
         "", description="Account whose calls are hung up and transferred by Twilio's REST API."
     )
-    twilio_api_base_url: str = Field(
+    twilio_api_base_url: WebAddress = Field(
         "https://api.twilio.com", description="Address of Twilio's REST API."
     )
     records_days: int = Field(
@@ -257,7 +266,7 @@ class Settings(BaseSettings):
     stt_live_model: str = Field(
         "gpt-live-transcribe", description="Model of STT_MODE=live; STT_MODEL stands in for it."
     )
-    realtime_base_url: str = Field(
+    realtime_base_url: Url = Field(
         "https://api.openai.com/v1",
         description="Server with the OpenAI Realtime API, for RESPONDER=realtime.",
     )
@@ -275,37 +284,6 @@ class Settings(BaseSettings):
         description="US dollars one realtime call may cost, then the message taker goes on; "
         "0 = no limit.",
     )
-
-    @field_validator("realtime_base_url")
-    @classmethod
-    def _is_server(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        return value
-
-    @field_validator("stt_base_url", "tts_base_url", "llm_base_url")
-    @classmethod
-    def _are_urls(cls, value: str, info: ValidationInfo) -> str:
-        may_be_local = info.field_name != "llm_base_url"
-        for url in in_order(value):
-            if not (url == LOCAL and may_be_local) and not url.startswith(("http://", "https://")):
-                local = f"be `{LOCAL}` or " if may_be_local else ""
-                raise ValueError(f"must {local}begin with http:// or https://")
-        return value
-
-    @field_validator("backend_api_base_url", "twilio_api_base_url")
-    @classmethod
-    def _is_web_address(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        return value
-
-    @field_validator("twilio_account_sid")
-    @classmethod
-    def _is_account(cls, value: str) -> str:
-        if value and not (value.startswith("AC") and value.isalnum() and value.isascii()):
-            raise ValueError("must begin with AC, as in Twilio's console")
-        return value
 
     @field_validator("responder", "caller_responders")
     @classmethod
@@ -442,17 +420,6 @@ class Settings(BaseSettings):
     def uses_llm(self) -> bool:
         """Whether a language model may have to answer."""
         return "llm" in self.responders_in_use
-
-
-def in_order(text: str) -> tuple[str, ...]:
-    """The entries of a comma-separated list in which places count: an empty one is ""."""
-    return tuple(entry.strip() for entry in text.split(","))
-
-
-def is_openai(urls: str) -> bool:
-    """Whether a server of OpenAI's own is among these."""
-    hosts = (urlsplit(url).hostname or "" for url in in_order(urls))
-    return any(host == "api.openai.com" or host.endswith(".api.openai.com") for host in hosts)
 
 
 def parse_names(text: str) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from gateway.limits import PREPARED_CLAUSES_MAX
 from gateway.ops import log as logs
 from gateway.providers.base import TextToSpeech
 from gateway.reception import Reception
-from gateway.settings import LOCAL, Settings, in_order
+from gateway.server_settings import LOCAL, in_order
+from gateway.settings import Settings
 
 VOICES_TIMEOUT_MS = 60_000
 PREPARE_AGAIN_MS = 5_000

@@ -174,6 +174,8 @@ class _Kit:
         if self.speech is not None:
             await self.speech.stt.aclose()
             await self.speech.tts.aclose()
+            if self.speech.turn_model is not None:
+                await self.speech.turn_model.aclose()
 
 
 def _make_kit(settings: Settings, speech_url: str, row: Row) -> _Kit:
@@ -204,13 +206,18 @@ def _make_carriers(settings: Settings) -> dict[str, Carrier]:
 
 def _make_speech(settings: Settings, speech_url: str, row: Row) -> Speech:
     # Imported here, before the worker is ready: it takes 0.4 s, and an echo needs none of it.
-    from gateway.providers.assembly import open_speech_to_text, open_text_to_speech
+    from gateway.providers.assembly import (
+        open_speech_to_text,
+        open_text_to_speech,
+        open_turn_model,
+    )
     from gateway.providers.rehearsal import rehearse
 
     rehearse()
     return Speech(
         open_speech_to_text(settings, speech_url, row),
         open_text_to_speech(settings, speech_url, row),
+        open_turn_model(settings),
     )
 
 

@@ -112,8 +112,11 @@ def _check(settings: Settings) -> int:
     import asyncio  # here: a supervisor that goes on to fork has no use for these
     from datetime import UTC, datetime
 
+    from gateway.providers.assembly import open_turn_model
     from gateway.providers.check import look_at, servers_in_use
 
+    if open_turn_model(settings) is not None:
+        _say(f"turn model: {settings.turn_model}")
     specs = servers_in_use(settings, "")
     findings = asyncio.run(look_at(specs, datetime.now(UTC).date()))
     for sentence in findings.configured:

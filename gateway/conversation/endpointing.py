@@ -104,9 +104,15 @@ def read(transcript: str, language: str, question: Question = Question.OPEN) -> 
     return Reading.COMPLETE if written.endswith(_SENTENCE_ENDS) else Reading.UNKNOWN
 
 
-def settle(reading: Reading, *, falls: bool) -> Reading:
-    """A reading in the light of the voice: a whole sentence ends with a voice that falls."""
-    return Reading.UNKNOWN if reading is Reading.COMPLETE and not falls else reading
+def settle(reading: Reading, *, falls: bool, goes_on: bool = False) -> Reading:
+    """A reading in the light of the voice: a whole sentence ends with a voice that falls.
+
+    ``goes_on``: what a turn model says, if there is one; it counts where nothing else does.
+    """
+    doubtful = reading is Reading.UNKNOWN or (reading is Reading.COMPLETE and not falls)
+    if not doubtful:
+        return reading
+    return Reading.UNFINISHED if goes_on else Reading.UNKNOWN
 
 
 def _unfinished(written: str, language: str, question: Question) -> bool:

@@ -5,7 +5,7 @@ Called after the fork and before the worker is ready: the libraries take 0.4 s t
 
 from __future__ import annotations
 
-from gateway.providers.base import SpeechToText
+from gateway.providers.base import SpeechToText, TurnModel
 from gateway.providers.openai_chat import OpenAIChat
 from gateway.providers.openai_live_stt import LiveSpeechToText
 from gateway.providers.openai_stt import OpenAISpeechToText
@@ -45,6 +45,15 @@ def open_text_to_speech(settings: Settings, speech_url: str, row: Row) -> Cached
         for spec in tts_servers(settings, speech_url)
     ]
     return CachedTextToSpeech(RoutedTextToSpeech(servers, row), row)
+
+
+def open_turn_model(settings: Settings) -> TurnModel | None:
+    """The turn model, if one is set. Raises ``ConfigurationError``."""
+    if settings.turn_model is None:
+        return None
+    from gateway.providers.turn_model import SmartTurn  # onnxruntime: most do without
+
+    return SmartTurn.load(settings.turn_model)
 
 
 def open_chat(settings: Settings, row: Row) -> RoutedChat:

@@ -130,3 +130,15 @@ class Chat(Protocol):
     async def aclose(self) -> None:
         """Release connections."""
         ...
+
+
+class TurnModel(Protocol):
+    """Told the end of what a caller said; believed when the words and the voice say nothing."""
+
+    async def goes_on(self, pcm: bytes) -> bool:
+        """Whether they only pause, after this 16 kHz PCM16; False when that is not known."""
+        ...
+
+    async def aclose(self) -> None:
+        """The worker ends."""
+        ...

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.settings import LOCAL, Settings, in_order, is_openai
+from gateway.server_settings import LOCAL, in_order, is_openai
+from gateway.settings import Settings
 
 #: What OpenAI's own servers are asked for when nothing is set.
 OPENAI_DEFAULTS = {"stt": "gpt-transcribe", "tts": "gpt-4o-mini-tts", "llm": "gpt-6-luna"}

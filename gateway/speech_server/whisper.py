@@ -30,7 +30,6 @@ import io
 import re
 import wave
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Protocol
@@ -39,6 +38,7 @@ import numpy as np
 import soxr  # has no py.typed
 from numpy.typing import NDArray
 
+from audio.log_mel import HOP_SAMPLES, MEL_FLOOR, log_mel
 from gateway.errors import ConfigurationError
 from gateway.speech_server.engines import LANGUAGES, AudioError, Heard, Utterance
 
@@ -47,13 +47,6 @@ Samples = NDArray[np.float32]
 RATE = 16_000
 WAV_RATE_MIN, WAV_RATE_MAX = 4_000, 192_000
 WAV_SECONDS_MAX = 600
-
-# The front end Whisper was trained with (Radford et al. 2022, section 2.2).
-FFT_SAMPLES = 400
-HOP_SAMPLES = 160
-MELS = 80
-MEL_FLOOR = 1e-10
-MEL_RANGE_LOG10 = 8.0
 
 CONTEXT_SAMPLES_MIN = 8 * RATE
 CONTEXT_MARGIN_SAMPLES = 2 * RATE
@@ -189,50 +182,6 @@ def onset(samples: Samples) -> int:
     threshold = min((floor + peak) / 2, peak - ONSET_BELOW_PEAK_DB)
     loud = level_db > max(threshold, floor + ONSET_ABOVE_FLOOR_DB)
     return max(0, int(loud.argmax()) * ONSET_BLOCK_SAMPLES - ONSET_KEEP_SAMPLES)
-
-
-# --------------------------------------------------------------------------- log-mel
-
-
-@cache
-def mel_filters() -> Samples:
-    """Slaney's mel filters, each of constant energy: shape (80, 201), 0 to 8 kHz.
-
-    Linear below 1 kHz (3 mel per 200 Hz), logarithmic above (27 steps per factor of 6.4); the
-    definition of Malcolm Slaney's Auditory Toolbox, which Whisper's training used.
-    """
-    mel_at_1khz, log_step = 15.0, np.log(6.4) / 27
-    mel_max = mel_at_1khz + np.log(RATE / 2 / 1000) / log_step
-    mels = np.linspace(0, mel_max, MELS + 2)
-    corners = np.where(
-        mels < mel_at_1khz, mels * 200 / 3, 1000 * np.exp(log_step * (mels - mel_at_1khz))
-    )
-    low, centre, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
-    bins = np.fft.rfftfreq(FFT_SAMPLES, 1 / RATE)
-    rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
-    filters: Samples = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
-    return filters.astype(np.float32)
-
-
-@cache
-def _window() -> Samples:
-    return np.hanning(FFT_SAMPLES + 1)[:-1].astype(np.float32)
-
-
-def log_mel(samples: Samples, context: int) -> Samples:
-    """Whisper's features of ``samples`` padded with silence to ``context`` samples at 16 kHz.
-
-    Shape (80, context / 160), float32, about -1 to 1.5; the loudest 80 dB, the rest is floor.
-    """
-    assert len(samples) <= context
-    assert context % (2 * HOP_SAMPLES) == 0
-    padded = np.pad(samples, (0, context - len(samples)))
-    padded = np.pad(padded, FFT_SAMPLES // 2, mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, FFT_SAMPLES)[::HOP_SAMPLES][:-1]
-    power = np.square(np.abs(np.fft.rfft(windows * _window(), axis=1)))
-    mel = np.log10(np.maximum(mel_filters() @ power.T, MEL_FLOOR))
-    mel = np.maximum(mel, mel.max() - MEL_RANGE_LOG10)
-    return np.ascontiguousarray((mel + 4) / 4, dtype=np.float32)
 
 
 # --------------------------------------------------------------------------- decisions

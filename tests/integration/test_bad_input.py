@@ -17,6 +17,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.fakes.onnx_model import mean_model
 from tests.integration.conftest import ROOT, Gateway
 from tests.integration.test_echo import wait_until
 from tests.ports import free_port
@@ -189,3 +190,14 @@ def test_operators_mistakes_are_one_sentence_and_status_2(tmp_path: Path) -> Non
         assert status == 2, stderr
         assert "Traceback" not in stderr
         assert 0 < len([line for line in stderr.splitlines() if " INFO " not in line]) <= 3, stderr
+
+
+def test_a_turn_model_of_another_kind_ends_the_start(tmp_path: Path) -> None:
+    """Only a worker can look into it: the supervisor loads no libraries."""
+    model = tmp_path / "turn.onnx"
+    model.write_bytes(mean_model(("N", 80, 3000)))
+    ports = ["--port", str(free_port()), "--console-port", str(free_port()), "--host", "127.0.0.1"]
+    status, stderr = supervisor(*ports, TURN_MODEL=str(model))
+    assert status == 2
+    assert f"TURN_MODEL={model}: no Smart Turn v3 model: its input has the shape" in stderr
+    assert "Traceback" not in stderr

@@ -34,7 +34,6 @@ from gateway.conversation.timing import TurnTimes
 from gateway.conversation.turn import State
 from gateway.pipeline import Pipeline, Speech
 from gateway.player import Player
-from gateway.providers.base import SpeechToText, TextToSpeech
 from gateway.responders.base import Responder, TakeMessage
 from gateway.wire.twilio import TwilioWire
 from supervisor.scoreboard import RowName, Scoreboard
@@ -259,7 +258,7 @@ class Call:
     def __init__(
         self,
         media: Rings | ShortCut,
-        speech: tuple[SpeechToText, TextToSpeech],
+        speech: Speech,
         responder: Responder,
         *,
         language: str = "en",
@@ -273,7 +272,7 @@ class Call:
         self.player = Player(line, wire, "MZ1", self.carrier.send)
         self.witness = Witness()
         self.pipeline = Pipeline(
-            Speech(*speech),
+            speech,
             responder,
             self.player,
             self.witness,

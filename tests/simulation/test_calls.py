@@ -14,6 +14,7 @@ import pytest
 from gateway import clock
 from gateway.conversation.care import CallPolicy
 from gateway.conversation.turn import State
+from gateway.pipeline import Speech
 from gateway.responders.chain import Chain, Stage
 from tests.gateway.responders.reports import Reports
 from tests.simulation.chaos import (
@@ -82,7 +83,7 @@ async def one_call(seed: int) -> str:
     stt, tts = ChaosSpeechToText(draw), ChaosTextToSpeech(draw)
     stages = [Stage(str(n), ChaosResponder(draw)) for n in range(draw.randint(1, 2))]
     responder = Chain(stages, Reports())
-    call = Call(ShortCut(), (stt, tts), responder, language="auto", policy=POLICY)
+    call = Call(ShortCut(), Speech(stt, tts), responder, language="auto", policy=POLICY)
     judge = Judge(call, tts)
     delays = draw.choice([(20.0,), (20.0, 400.0), (20.0, None), (None,)])
     call.carrier.mark_delay_ms = lambda: draw.choice(delays)

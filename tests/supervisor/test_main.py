@@ -12,6 +12,7 @@ import pytest
 
 from supervisor.__main__ import main
 from supervisor.sockets import claim_name
+from tests.fakes.onnx_model import mean_model
 from tests.supervisor.conftest import free_ports
 
 pytestmark = pytest.mark.usefixtures("only_what_the_test_sets")
@@ -76,6 +77,22 @@ def test_check_says_one_sentence_a_fault_of_the_profiles(
         ["voice gateway", "default.toml", "opening_hours.x"],
         ["voice gateway", "default.toml", "business_name"],
     ]
+
+
+def test_check_tries_the_turn_model(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in (("good.onnx", mean_model()), ("bad.onnx", mean_model(("N", 80, 3000)))):
+        Path(name).write_bytes(content)
+    monkeypatch.setenv("TURN_MODEL", "good.onnx")
+    assert main(["--check"]) == 0
+    assert "turn model: good.onnx" in capsys.readouterr().out
+    for name, fault in (("missing.onnx", "does not point to a file"), ("bad.onnx", "80, 3000]")):
+        monkeypatch.setenv("TURN_MODEL", name)
+        assert main(["--check"]) == 2
+        (sentence,) = capsys.readouterr().err.splitlines()
+        assert sentence.startswith("voice gateway: TURN_MODEL=")
+        assert fault in sentence
 
 
 def test_one_port_cannot_be_both(capsys: pytest.CaptureFixture[str]) -> None:

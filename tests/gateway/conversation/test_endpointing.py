@@ -109,6 +109,15 @@ def test_a_full_stop_is_believed_when_the_voice_falls(reading: Reading) -> None:
     assert level is (Reading.UNKNOWN if reading is Reading.COMPLETE else reading)
 
 
+@pytest.mark.parametrize("reading", Reading)
+def test_a_turn_model_counts_where_nothing_else_does(reading: Reading) -> None:
+    doubtful = reading in (Reading.UNKNOWN, Reading.COMPLETE)
+    assert settle(reading, falls=False, goes_on=True) is (
+        Reading.UNFINISHED if doubtful else reading
+    )
+    assert settle(Reading.COMPLETE, falls=True, goes_on=True) is Reading.COMPLETE
+
+
 @given(st.text(), st.sampled_from(LANGUAGES), st.sampled_from(Question))
 def test_any_transcript_has_a_reading(text: str, language: str, question: Question) -> None:
     assert read(text, language, question) in Reading

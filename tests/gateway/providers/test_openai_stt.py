@@ -21,7 +21,7 @@ from gateway.errors import ConfigurationError, ProviderError
 from gateway.providers import openai_client, openai_stt
 from gateway.providers.base import Transcript
 from gateway.providers.openai_stt import OpenAISpeechToText
-from gateway.settings import OPENAI
+from gateway.server_settings import OPENAI
 from tests.fakes.openai_http import KEY as FAKE_KEY
 from tests.fakes.openai_http import FakeOpenAI, Fault, Script
 from tests.gateway.providers.rig import with_fake

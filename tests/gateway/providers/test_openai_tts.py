@@ -20,7 +20,7 @@ from gateway.providers.openai_tts import (
     parts,
     whole_samples,
 )
-from gateway.settings import OPENAI
+from gateway.server_settings import OPENAI
 from tests.fakes.openai_http import KEY as FAKE_KEY
 from tests.fakes.openai_http import FakeOpenAI, Script
 from tests.gateway.providers.rig import with_fake

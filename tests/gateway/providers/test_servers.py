@@ -6,7 +6,8 @@ import pytest
 
 from gateway.errors import ConfigurationError
 from gateway.providers.servers import llm_servers, stt_servers, tts_servers
-from gateway.settings import OPENAI, load_settings
+from gateway.server_settings import OPENAI
+from gateway.settings import load_settings
 
 HERE = "http://127.0.0.1:7/v1"
 KEY = "sk-0123456789abcdef"
