@@ -19,7 +19,7 @@ from loadtest.ear import Ear
 from loadtest.identify import Reference
 from loadtest.material import Frames, conversation_loop, encode_frames, room_tone
 from loadtest.schedule import FRAMES_PER_SECOND, NS_PER_MS, CallPlan
-from loadtest.talking import PAUSES_MS, Interrupter, Talker, Typist, torn, whole
+from loadtest.talking import PAUSES_MS, Interrupter, Saying, Talker, Typist, torn, whole
 from loadtest.wires import Wire
 
 
@@ -99,7 +99,7 @@ class TalkScenario(Scenario):
     """The caller hears the greeting, says clips and hears the answers, then hangs up.
 
     Call ``i`` begins with clip ``i``, in the order of their file names. Each other clip has a pause
-    inside: nobody should be taken to have finished there.
+    inside: nobody should be taken to have finished there. Two calls have a pause of each length.
     """
 
     seconds = 120.0
@@ -110,24 +110,24 @@ class TalkScenario(Scenario):
         self._frame_samples = wire.frame_samples
         clips = load_clips(audio, wire.rate)
         self._whole = [whole(clip, wire) for clip in clips]
-        self._torn = [
-            torn(clip, PAUSES_MS[(n + shift) % len(PAUSES_MS)], wire, seed)
-            for shift in range(len(PAUSES_MS))
-            for n, clip in enumerate(clips)
-        ]
+        self._torn = {
+            pause_ms: [torn(clip, pause_ms, wire, seed) for clip in clips] for pause_ms in PAUSES_MS
+        }
         self._room = room_tone(wire, seed)
 
     @override
     def behaviour(self, plan: CallPlan) -> Behaviour:
         """The caller who begins with the call's clip."""
-        at = plan.index
-        sayings = [
-            self._whole[(at + n) % len(self._whole)]
-            if n % 2 == 0
-            else self._torn[(self.TURNS * at + n + plan.material) % len(self._torn)]
-            for n in range(self.TURNS)
-        ]
+        sayings = [self._saying(plan, turn) for turn in range(self.TURNS)]
         return Talker(sayings, self._room, Ear(self._frame_samples))
+
+    def _saying(self, plan: CallPlan, turn: int) -> Saying:
+        at = plan.index
+        if turn % 2 == 0:
+            return self._whole[(at + turn) % len(self._whole)]
+        pause_ms = PAUSES_MS[(at * (self.TURNS // 2) + turn // 2) % len(PAUSES_MS)]
+        clips = self._torn[pause_ms]
+        return clips[(self.TURNS * at + turn + plan.material) % len(clips)]
 
 
 class TurnsScenario(Scenario):

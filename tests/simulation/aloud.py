@@ -59,6 +59,14 @@ def spoken(text: str, voice: str, speech_dbfs: float = -22.0) -> Samples:
     return samples * np.float32(10 ** (speech_dbfs / 20) / rms)
 
 
+def by_phone(samples: Samples) -> Samples:
+    """What is left at 16 kHz of audio that went through mu-law."""
+    pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+    heard = decode(Encoding.MULAW, encode(Encoding.MULAW, pcm)) / np.float32(32768)
+    wide: Samples = soxr.resample(heard, WIRE_RATE, PCM_RATE, "HQ").astype(np.float32)
+    return wide
+
+
 class WhisperSpeechToText:
     def listen(self, keywords: Sequence[str] = ()) -> Ear:
         return UtteranceEar(self)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,12 +19,12 @@ from gateway.responders.base import Reply, Say, TakeMessage
 from loadtest.clips import Clip, load_clips
 from loadtest.talking import PAUSES_MS, torn, whole
 from loadtest.wires import TWILIO
-from tests.simulation.aloud import Aloud, Samples, spoken, voices
+from tests.simulation.aloud import Aloud, Samples, by_phone, spoken, voices, whisper
 from tests.simulation.virtual import run
+from tests.wording import CLIPS, clips, word_errors, words
 
 pytestmark = [pytest.mark.slow, pytest.mark.speech]
 Arenas = Callable[[int], Arena]
-CLIPS = Path(__file__).parent.parent / "fixtures" / "clips"
 
 STORY = {
     "en": (
@@ -160,6 +159,39 @@ def test_our_own_voice_over_a_loudspeaker_does_not_stop_us(make_arena: Arenas) -
         undisturbed += fine
         show(f"-{loss_db} dB, {delay_ms} ms: {'undisturbed' if fine else told}")
     assert undisturbed == len(ECHOES) == 20
+
+
+async def understood(arena: Arena, samples: Samples, language: str) -> str:
+    """What is understood of a caller who says this as soon as the greeting was heard."""
+    call = Aloud(arena, Storyteller("en"), language=language)
+    try:
+        await call.until(State.LISTENING, 60_000)
+        await call.wait(300)
+        call.begin(samples)
+        await call.said()
+        await call.wait(3_000)
+    finally:
+        await call.end()
+    return " ".join(call.heard("caller"))
+
+
+def test_no_word_is_clipped_after_the_greeting(make_arena: Arenas) -> None:
+    """Each recording is understood in a call as well as alone, its first word above all."""
+    total, errors_alone, errors, firsts = 0, 0, 0, 0
+    for language in ("en", "ru"):
+        for clip in clips(language):
+            (spoken,) = load_clips(CLIPS / clip.path, 8_000)
+            said = words(clip.text)
+            alone = words(whisper().transcribe(by_phone(spoken.samples), language).text)
+            heard = words(run(understood(make_arena(1), spoken.samples, language)))
+            lost = said[0] in alone[:2] and said[0] not in heard[:2]  # an "er" before it is none
+            total, firsts = total + len(said), firsts + lost
+            errors_alone += word_errors(said, alone)
+            errors += word_errors(said, heard)
+            show(f"{clip.path:34} {'first word lost' if lost else ''} {' '.join(heard)}")
+    show(f"{errors} of {total} words wrong in a call, {errors_alone} alone; {firsts} first words")
+    assert firsts == 0
+    assert errors <= errors_alone + 0.02 * total
 
 
 async def answer_to(arena: Arena, clip: Clip, pause_ms: int, language: str) -> tuple[float, bool]:

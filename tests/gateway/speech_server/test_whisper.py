@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx2
 import numpy as np
@@ -24,8 +21,7 @@ from gateway.speech_server import whisper
 from gateway.speech_server.engines import AudioError
 from gateway.speech_server.whisper import RATE, Samples
 from tests.gateway.speech_server.toys import wav
-
-CLIPS = Path(__file__).parent.parent.parent / "fixtures" / "clips"
+from tests.wording import CLIPS, clips, word_errors, words
 
 
 def tone(seconds: float, hz: float = 440, level: float = 0.5, rate: int = RATE) -> Samples:
@@ -247,19 +243,6 @@ def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
 # Hearing
 
 
-class Clip(NamedTuple):
-    path: str
-    language: str
-    text: str
-
-
-def clips(language: str) -> Iterator[Clip]:
-    with (CLIPS / "manifest.tsv").open(encoding="utf-8", newline="") as manifest:
-        for row in csv.DictReader(manifest, delimiter="\t", quoting=csv.QUOTE_NONE):
-            if row["lang"] == language:
-                yield Clip(row["path"], language, row["text"])
-
-
 def by_phone(path: str) -> bytes:
     """A clip as a WAV of 8 kHz that went through mu-law."""
     samples = whisper.read_wav((CLIPS / path).read_bytes())
@@ -267,28 +250,6 @@ def by_phone(path: str) -> bytes:
     linear = np.frombuffer(pcm16(np.clip(narrow, -1, 1)), np.int16)
     heard = g711.decode(Encoding.MULAW, g711.encode(Encoding.MULAW, linear))
     return wav(heard.tobytes(), rate=8_000)
-
-
-_SPELLINGS = {"mr": "mister", "10": "ten", "7": "seven", "8": "eight", "4": "four"}
-_CONTRACTIONS = {"i'm": "i am", "that's": "that is"}
-
-
-def words(text: str) -> list[str]:
-    """Lower case, no punctuation, numbers and titles in words, contractions in full."""
-    text = text.lower().replace("ё", "е").replace("’", "'")
-    for short, full in _CONTRACTIONS.items():
-        text = text.replace(short, full)
-    return [_SPELLINGS.get(word, word) for word in re.findall(r"[\w']+", text)]
-
-
-def word_errors(said: list[str], heard: list[str]) -> int:
-    """Levenshtein distance in words."""
-    row = list(range(len(heard) + 1))
-    for i, a in enumerate(said, 1):
-        above, row[0] = row[0], i
-        for j, b in enumerate(heard, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (a != b))
-    return row[-1]
 
 
 def transcribe(url: str, data: bytes, language: str = "") -> dict[str, object]:
