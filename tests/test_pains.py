@@ -194,8 +194,11 @@ def test_11_whoever_waits_for_a_slow_provider_holds_up_nobody() -> None:
         await hear_out(slow)
         await slow.say(600)
         await slow.until(State.TRANSCRIBING)
-        other = make_call([])
+        other = make_call(["two"])
         await hear_out(other)
+        await other.say(600)
+        await hear_out(other)
+        assert other.heard("assistant")[-1] == "You said two."
         assert other.player.gaps == 0
         assert slow.pipeline.state is State.TRANSCRIBING
         await slow.end()

@@ -1,9 +1,10 @@
 """The message taker is told by voice: spoken, sent through a telephone's band, heard, taken down.
 
 Twelve callers a language give a reason, a name and a number, each in their own way. What counts is
-what is stored. Every list is read as text, as if it had been heard without a mistake; English is
-also spoken and heard by the speech server. (Whisper base does not understand espeak's Russian and
-Arabic at telephone bandwidth, so nothing could be learnt of the form from that.)
+what is stored. Every list is read as text, as if heard without a mistake, and is spoken and
+heard by the speech server where there is an intelligible voice: English, and Russian with Debian's
+festival. (Whisper base understands nothing of espeak's Russian and Arabic at telephone bandwidth,
+so nothing could be learnt of the form from that.)
 """
 
 from __future__ import annotations
@@ -94,7 +95,35 @@ RUSSIAN = [
          "три два один, ноль ноль, пять шесть", "3210056"),
 ]  # fmt: skip
 
-LANGUAGES = {"en": ENGLISH, "ru": RUSSIAN}
+ARABIC = [
+    Told("أريد حجز موعد.", "اسمي محمد علي.", "محمد علي",
+         "خمسة خمسة خمسة، واحد اثنان ثلاثة، أربعة خمسة ستة سبعة", "5551234567"),
+    Told("التدفئة لا تعمل في شقتي.", "أنا فاطمة حسن.", "فاطمة حسن",
+         "رقمي هو صفر واحد اثنان، ثلاثة أربعة خمسة، ستة سبعة ثمانية تسعة", "0123456789"),
+    Told("أريد إلغاء طلبي.", "أحمد خالد.", "أحمد خالد",
+         "أربعة واحد خمسة، خمسة خمسة خمسة، اثنان ستة سبعة واحد", "4155552671"),
+    Told("اتصلوا بي من فضلكم بخصوص الفاتورة.", "معك سارة محمود.", "سارة محمود",
+         "ستة واحد سبعة، خمسة ثمانية، تسعة صفر واحد اثنان", "617589012"),
+    Told("هل لديكم طاولة لأربعة أشخاص الليلة؟", "اسمي يوسف.", "يوسف",
+         "ثلاثة واحد اثنان، أربعة ستة ثمانية، واحد ثلاثة خمسة سبعة", "3124681357"),
+    Told("فقدت مفاتيحي في متجركم.", "ليلى إبراهيم.", "ليلى إبراهيم",
+         "زائد تسعة سبعة واحد، خمسة صفر، واحد اثنان ثلاثة، أربعة خمسة ستة سبعة",
+         "+971501234567"),
+    Told("سيارتي لا تعمل.", "الاسم عمر سعيد.", "عمر سعيد",
+         "ثمانية صفر صفر، خمسة خمسة خمسة، صفر واحد تسعة تسعة", "8005550199"),
+    Told("عندي سؤال عن أسعاركم.", "مرحبا، اسمي مريم.", "مريم",
+         "اثنان واحد اثنان، سبعة ثلاثة ستة، خمسة صفر صفر صفر", "2127365000"),
+    Told("لم يصل الطرد.", "أنا علي منصور.", "علي منصور",
+         "تسعة سبعة ثلاثة، أربعة أربعة أربعة، ثمانية ثمانية اثنان واحد", "9734448821"),
+    Told("أحتاج إلى التحدث مع الطبيب.", "نور الدين.", "نور الدين",
+         "ستة صفر اثنان، تسعة خمسة خمسة، ثلاثة ثلاثة واحد صفر", "6029553310"),
+    Told("هناك ماء على أرض مطبخي.", "اسمي زينب عباس.", "زينب عباس",
+         "رقم هاتفي سبعة صفر ثلاثة، اثنان أربعة ستة، ثمانية واحد ثلاثة خمسة", "7032468135"),
+    Told("أريد ترك رسالة للمدير.", "اسمي كريم.", "كريم",
+         "خمسة صفر ثلاثة، ستة واحد ثمانية، اثنان سبعة أربعة تسعة", "5036182749"),
+]  # fmt: skip
+
+LANGUAGES = {"ar": ARABIC, "en": ENGLISH, "ru": RUSSIAN}
 
 
 class Line:
@@ -107,8 +136,7 @@ class Line:
     async def say(self, text: str) -> str:
         asked = {"model": "local", "input": text, "voice": self._language, "response_format": "pcm"}
         spoken = await self._client.post("/audio/speech", json=asked)
-        if spoken.status_code != 200:
-            pytest.skip(f"no voice for {self._language}")
+        assert spoken.status_code == 200, spoken.text
         samples = np.frombuffer(spoken.content, "<i2")
         telephone = soxr.resample(samples, TTS_RATE, WIRE_RATE, "HQ")
         heard = soxr.resample(telephone, WIRE_RATE, PCM_RATE, "HQ").astype("<i2").tobytes()
@@ -118,6 +146,14 @@ class Line:
             data={"model": "whisper-base", "language": self._language, "response_format": "json"},
         )
         return str(answer.json()["text"])
+
+    async def voice(self) -> dict[str, str]:
+        """The voice that speaks; without one the test is skipped."""
+        listed = (await self._client.get("/voices")).json()[self._language]
+        if "install" in listed:
+            pytest.skip(f"no voice for {self._language}: {listed['install']}")
+        best: dict[str, str] = listed["voices"][0]
+        return best
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -152,21 +188,27 @@ def test_what_twelve_callers_say_is_what_is_stored(language: str) -> None:
 @pytest.mark.speech
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
 def test_what_twelve_callers_speak_is_what_is_stored(
     speech_url: str,  # noqa: F811 - the fixture
+    language: str,
 ) -> None:
-    async def measure() -> list[str]:
-        line, wrong = Line(speech_url, "en"), list[str]()
-        for told in ENGLISH:
+    async def measure() -> tuple[dict[str, str], list[str]]:
+        line, wrong = Line(speech_url, language), list[str]()
+        voice = await line.voice()
+        for told in LANGUAGES[language]:
             heard = [await line.say(s) for s in (told.reason, told.name_said, told.number_said)]
-            found = stored(heard, "en")
+            found = stored(heard, language)
             if found != expected(told):
                 wrong.append(f"{expected(told)} was stored as {found}, heard as {heard}")
         await line.aclose()
-        return wrong
+        return voice, wrong
 
-    wrong = asyncio.run(measure())
-    sys.stdout.write(f"{CALLERS - len(wrong)} of {CALLERS}\n" + "\n".join(wrong))
+    voice, wrong = asyncio.run(measure())
+    figure = f"{CALLERS - len(wrong)} of {CALLERS}, spoken by {voice['name']}"
+    sys.stdout.write(f"{language}: {figure}\n" + "\n".join(wrong) + "\n")
+    if "robotic" in voice["quality"]:
+        pytest.skip(f"{figure}, which Whisper does not understand at telephone bandwidth")
     assert CALLERS - len(wrong) >= GOOD_MIN, "\n".join(wrong)
 
 
