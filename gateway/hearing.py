@@ -105,7 +105,7 @@ class Hearing:
         if self._reading is None:
             language = self.transcript.language or self._language.current
             reading = read(self.transcript.text, language, question)
-            self._reading = settle(reading, falls=self._cadence.falls)
+            self._reading = settle(reading, question, falls=self._cadence.falls)
             self._doubt()
         speech_ms = detector.speech_ms
         verdict = decide(policy, pause_ms=pause_ms, speech_ms=speech_ms, reading=self._reading)
@@ -171,7 +171,7 @@ class Hearing:
     async def _consult(self, model: TurnModel, pcm: bytes) -> None:
         goes_on = await model.goes_on(pcm)
         if self._reading is not None:
-            self._reading = settle(self._reading, falls=False, goes_on=goes_on)
+            self._reading = settle(self._reading, Question.OPEN, falls=False, goes_on=goes_on)
 
     async def _run(self, pcm: bytes) -> None:
         try:

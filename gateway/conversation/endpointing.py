@@ -104,11 +104,15 @@ def read(transcript: str, language: str, question: Question = Question.OPEN) -> 
     return Reading.COMPLETE if written.endswith(_SENTENCE_ENDS) else Reading.UNKNOWN
 
 
-def settle(reading: Reading, *, falls: bool, goes_on: bool = False) -> Reading:
+def settle(reading: Reading, question: Question, *, falls: bool, goes_on: bool = False) -> Reading:
     """A reading in the light of the voice: a whole sentence ends with a voice that falls.
 
-    ``goes_on``: what a turn model says, if there is one; it counts where nothing else does.
+    Of an answer only a name asks for that: any two words may be one, and half of one is one as
+    well; then it is given the time of a sentence. ("Yes" is too short to fall.) ``goes_on``: what
+    a turn model says, if there is one; it counts where nothing else does.
     """
+    if reading is Reading.ANSWERED and question is Question.NAME and not falls:
+        return Reading.COMPLETE
     doubtful = reading is Reading.UNKNOWN or (reading is Reading.COMPLETE and not falls)
     if not doubtful:
         return reading
