@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.integration.conftest import ROOT, Gateway
 from tests.integration.conftest import gateway as gateway  # a fixture
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+NAMES = ("chromium", "chromium-browser", "chrome", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 CLIP = ROOT / "tests/fixtures/clips/en/goforward.wav"
 SIZE = {"width": 1360, "height": 900}
 FAKE_DEVICE = (
@@ -22,6 +23,8 @@ FAKE_DEVICE = (
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
 )
+#: No sandbox inside one, and no more than the 64 MB of /dev/shm that Docker gives.
+AS_ROOT_IN_A_CONTAINER = ("--no-sandbox", "--disable-dev-shm-usage")
 PATIENCE_MS = 90_000
 
 Browse = Callable[..., Page]
@@ -56,7 +59,7 @@ def browse(tmp_path: Path) -> Iterator[Browse]:
             sound = microphone(tmp_path / "microphone.wav", silence_s=3)
             fake = [*FAKE_DEVICE, f"--use-file-for-fake-audio-capture={sound}"] if speaks else []
             browser = playwright.chromium.launch(
-                executable_path=CHROMIUM, args=["--no-sandbox", *fake]
+                executable_path=CHROMIUM, args=[*AS_ROOT_IN_A_CONTAINER, *fake]
             )
             browsers.append(browser)
             context = browser.new_context(viewport=SIZE, color_scheme=scheme)  # type: ignore[arg-type]
