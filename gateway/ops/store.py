@@ -102,6 +102,10 @@ SELECT call_id, sequence, :at_ms FROM messages WHERE call_id = :call_id AND sequ
 
 _MARK_OPEN = "DELETE FROM messages_done WHERE call_id = :call_id AND sequence = :sequence"
 
+_ANSWERS_SINCE = """SELECT answers.at_ms, response_ms FROM calls JOIN answers USING (call_id)
+WHERE first_sequence >= :sequence AND answers.at_ms >= :at_ms AND response_ms >= 0
+ORDER BY answers.at_ms"""
+
 _IS_MESSAGE = "SELECT 1 FROM messages WHERE call_id = :call_id AND sequence = :sequence"
 
 _SEEN = """INSERT INTO calls (call_id, first_sequence) VALUES (:call_id, :sequence)
@@ -341,6 +345,14 @@ class RecordsStore:
                 return False
             self._db.execute(_MARK_OPEN if done_at_ms is None else _MARK_DONE, values)
         return True
+
+    def answers_since(self, at_ms: int, calls_since_ms: int) -> list[tuple[int, int]]:
+        """When answers began and how long their callers had waited, of calls not older than that.
+
+        By the start of their calls, for answers have no index by time.
+        """
+        bounds = {"at_ms": at_ms, "sequence": calls_since_ms * 1_000_000}
+        return [(row[0], row[1]) for row in self._db.execute(_ANSWERS_SINCE, bounds)]
 
     def forget_before(self, sequence: int, calls_max: int) -> int:
         """Delete the oldest calls of which everything is older; returns how many (a batch)."""
