@@ -288,9 +288,10 @@ class DspLoop:
 
     def _caller_pass(self, bank: Bank) -> int:
         ready, backlog = bank.caller_ready()
-        if backlog:
-            self._row.observe("dsp_queue_age_ms", backlog * FRAME_MS)
-            self._row.raise_to("caller_ring_frames_max", backlog)
+        if not ready:
+            return 0
+        self._row.observe("dsp_queue_age_ms", backlog * FRAME_MS)
+        self._row.raise_to("caller_ring_frames_max", backlog)
         if backlog > AGED_FRAMES and self.ticks.median_ns > FRAME_NS:
             self._row.count("frames_aged", bank.drop_aged(ready, AGED_FRAMES, KEPT_FRAMES))
             ready, _ = bank.caller_ready()
@@ -307,6 +308,8 @@ class DspLoop:
 
     def _assistant_pass(self, bank: Bank) -> int:
         ready, backlog = bank.assistant_ready()
+        if not ready:
+            return 0
         self._row.raise_to("assistant_ring_frames_max", backlog)
         pcm, encodings = bank.assistant_pcm, bank.assistant_encoding[ready.slots]
         kinds = np.where(pcm.whole(ready), pcm.lengths(ready) * _KINDS + encodings, _BAD)
