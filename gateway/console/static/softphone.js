@@ -321,11 +321,16 @@ export class Softphone {
     captions.scrollTop = captions.scrollHeight;
   }
 
-  addAnswer(milliseconds) {
-    this.answers.push(milliseconds);
+  addAnswer(waitedMs) {
+    this.answers.push(waitedMs);
     this.answers = this.answers.slice(-ANSWERS_KEPT);
     this.root.dataset.answers = String(this.answers.length);
     this.showAnswers();
+    // The words of an answer come before it is heard; a filler has none.
+    const latest = this.part("captions").lastElementChild;
+    if (latest?.className === "assistant") {
+      latest.querySelector(".who").textContent = `Assistant · after ${milliseconds(waitedMs)}`;
+    }
   }
 
   showAnswers() {
