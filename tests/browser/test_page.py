@@ -30,7 +30,7 @@ SAID = {
 QUIET = {"LOG_LEVEL": "fatal", "IDLE_PROMPT_MS": "120000"}
 SECONDS = re.compile(r"^(\d+ ms|\d+\.\d s)$")
 TOKEN = "a-token-of-enough-length"
-TALL = ViewportSize(width=1360, height=1820)
+TALL = ViewportSize(width=1360, height=1960)
 #: Calls were understood and answered; just now somebody speaks, and somebody was interrupted.
 IN_FULL_SWING = """(enough) => {
     const all = (what) => [...document.querySelectorAll(`#live-calls ${what}`)];
