@@ -110,7 +110,7 @@ def see_what_is_left(page: Page, folder: Path) -> None:
     screenshot(page, "messages", folder)
     with page.expect_download() as download:
         page.get_by_role("button", name="Export CSV").click()
-    with download.value.path().open(newline="") as file:
+    with download.value.path().open(encoding="utf-8-sig", newline="") as file:
         (exported,) = csv.DictReader(file)
     assert "forward" in exported["reason"].lower()
     page.get_by_role("button", name="Mark done").click()
