@@ -115,6 +115,7 @@ def see_what_is_left(page: Page, folder: Path) -> None:
     assert "forward" in exported["reason"].lower()
     page.get_by_role("button", name="Mark done").click()
     expect(message).to_have_count(0)
+    expect(page.get_by_label("Show done")).to_be_focused()
     page.get_by_label("Show done").check()
     expect(message).to_have_count(1)
 
@@ -145,6 +146,21 @@ def test_a_day_with_many_calls(gateway: Launch, browse: Browse, tmp_path: Path) 
         screenshot(page, "system-dark", tmp_path)
     page.get_by_role("link", name="Live").click()
     expect(rows).to_have_count(0)
+
+
+def test_a_call_that_is_read_stays_open_when_another_ends(gateway: Launch, browse: Browse) -> None:
+    found = gateway("--responder", "echo", "--calls-per-worker", "16")
+    one_call = ("--calls", "1", "--seconds", "1", "--scenario", "echo")
+    assert found.simulate(*one_call)[0] == 0
+    page = browse(found)
+    page.get_by_role("link", name="Calls", exact=True).click()
+    page.locator("#past-calls summary").click()
+    opened = page.locator("#past-calls details[open]")
+    expect(opened).to_have_count(1)
+    assert found.simulate(*one_call, "--seed", "2")[0] == 0  # another call's id
+    expect(page.locator("#past-calls > li")).to_have_count(2)
+    expect(opened).to_have_count(1)
+    expect(opened.locator("summary")).to_be_focused()
 
 
 def test_the_keyboard_and_a_narrow_screen_will_do(gateway: Launch, browse: Browse) -> None:

@@ -29,13 +29,25 @@ function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-// Replaces a list only when its data has changed: focus and selection stay where they are.
+// Of a list only the items that have changed are made anew: what is open stays open, and focus and
+// selection stay where they are.
 const shown = new Map();
 function setList(id, data, make) {
-  const key = JSON.stringify(data);
-  if (shown.get(id) === key) return;
-  shown.set(id, key);
-  byId(id).replaceChildren(...data.map(make));
+  const before = shown.get(id) ?? new Map();
+  const now = new Map();
+  for (const item of data) {
+    let key = JSON.stringify(item);
+    while (now.has(key)) key += "+";
+    now.set(key, before.get(key) ?? make(item));
+  }
+  shown.set(id, now);
+  for (const [key, node] of before) if (!now.has(key)) node.remove();
+  const list = byId(id);
+  let place = 0;
+  for (const node of now.values()) {
+    if (list.children[place] !== node) list.insertBefore(node, list.children[place] ?? null);
+    place += 1;
+  }
 }
 
 function duration(ms) {
@@ -420,6 +432,9 @@ async function mark({ call_id, sequence }, done, button) {
     });
     seen.messages = null;
     await refresh("messages", showMessages);
+    if (document.activeElement === document.body) { // the button went with its message
+      (byId("messages").querySelector("button") ?? byId("show-done")).focus();
+    }
   } catch (error) {
     button.disabled = false;
     setText(button, `Not done: ${error.message}`);
@@ -428,10 +443,15 @@ async function mark({ call_id, sequence }, done, button) {
 
 byId("show-done").onchange = drawMessages;
 byId("export").onclick = async () => {
-  const answer = await ask("/api/messages.csv");
-  const link = element("a", "", { href: URL.createObjectURL(await answer.blob()), download: "messages.csv" });
-  link.click();
-  URL.revokeObjectURL(link.href);
+  try {
+    const answer = await ask("/api/messages.csv");
+    const link = element("a", "", { href: URL.createObjectURL(await answer.blob()), download: "messages.csv" });
+    link.click();
+    URL.revokeObjectURL(link.href);
+    setText(byId("export"), "Export CSV");
+  } catch (error) {
+    setText(byId("export"), `Not exported: ${error.message}`);
+  }
 };
 
 function showPastCalls(calls) {
