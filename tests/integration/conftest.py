@@ -22,7 +22,7 @@ from tests import segments
 from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
-START_TIMEOUT_S = 40
+START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 15
 
 
