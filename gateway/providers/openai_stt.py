@@ -9,12 +9,15 @@ here and not by the client library, whose models are stricter than the servers.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import wave
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 
 import openai
 import orjson
+from openai.types.audio import TranscriptionStreamEvent
 
 from audio.format import PCM_BYTES_PER_SAMPLE, PCM_RATE
 from gateway.errors import ProviderError
@@ -32,6 +35,8 @@ LANGUAGE_CODES = {
 }
 #: Those a caller may speak, for a model that takes several.
 _LANGUAGES = ("en", "ru", "ar")
+#: The end of an answer comes with its last event, as a rule; a connection is not worth more.
+FINISH_MS_MAX = 20
 _STREAMING = ("gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 _TAKES_KEYWORDS = ("gpt-transcribe",)
 
@@ -96,12 +101,21 @@ class OpenAISpeechToText:
         async with stream:
             async for event in stream:
                 if event.type == "transcript.text.done":
+                    await _finish(stream)
                     return read(event.to_dict(), language)
         raise ProviderError(f"{STAGE}: the stream ended without a text", retryable=True)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+async def _finish(stream: openai.AsyncStream[TranscriptionStreamEvent]) -> None:
+    """Read the end of an answer that has told all: only then is its connection kept."""
+    with suppress(TimeoutError, openai.APIError):
+        async with asyncio.timeout(FINISH_MS_MAX / 1000):
+            async for _ in stream:
+                pass
 
 
 def to_wav(pcm: bytes) -> bytes:
