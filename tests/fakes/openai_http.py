@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import email
+import functools
 import itertools
 import json
 import socket
@@ -24,9 +24,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
+import uvloop
 from openai.types import Model
 from openai.types.audio import (
     Transcription,
@@ -100,16 +101,30 @@ class _Resettable(H11Protocol):
     """An HTTP protocol whose connections the application can reset."""
 
     transports: dict[object, asyncio.Transport] = {}  # noqa: RUF012 - of the process, like ports
+    #: When the last bytes came on a connection: what reading a request costs is the fake's time.
+    came_ns: dict[object, int] = {}  # noqa: RUF012
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transports[transport.get_extra_info("peername")] = transport
+        self.peer = transport.get_extra_info("peername")
+        self.transports[self.peer] = transport
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self.came_ns[self.peer] = time.monotonic_ns()
+        super().data_received(data)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self.transports.pop(self.transport.get_extra_info("peername"), None)
+        self.transports.pop(self.peer, None)
+        self.came_ns.pop(self.peer, None)
         super().connection_lost(exc)
+
+
+def _came_ns(request: Request) -> int:
+    assert request.client is not None
+    return _Resettable.came_ns[tuple(request.client)]
 
 
 def _reset(request: Request) -> None:
@@ -142,6 +157,7 @@ class FakeOpenAI:
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/fake/script", self.set_script, methods=["PUT"]),
                 Route("/fake/turns", self.list_turns),
+                Route("/fake/ping", self.ping),
             ]
         )
 
@@ -198,8 +214,8 @@ class FakeOpenAI:
         yield b"data: [DONE]\n\n"
 
     async def speak(self, request: Request) -> Response:
-        asked_ns = time.monotonic_ns()
         fields = json.loads(await request.body())
+        asked_ns = _came_ns(request)
         self.asked.append(("tts", fields))
         if refusal := self._refusal(request, "tts"):
             return refusal
@@ -214,17 +230,17 @@ class FakeOpenAI:
 
     async def _speech(self, turn: Turn | None) -> AsyncIterator[bytes]:
         await asyncio.sleep(self.script.tts_ms / 1000)
-        if turn is not None and turn.audio_sent_ns < 0:
-            turn.audio_sent_ns = time.monotonic_ns()
         left = self.script.speech_ms * 48
         while left > 0:
             size = min(left, 9_601)  # an odd number: samples are cut
             yield (b"\x00\x10" * (size // 2 + 1))[:size]
+            if turn is not None and turn.audio_sent_ns < 0:
+                turn.audio_sent_ns = time.monotonic_ns()
             left -= size
 
     async def chat(self, request: Request) -> Response:
-        asked_ns = time.monotonic_ns()
         fields = json.loads(await request.body())
+        asked_ns = _came_ns(request)
         self.asked.append(("llm", fields))
         if refusal := self._refusal(request, "llm"):
             return refusal
@@ -244,7 +260,7 @@ class FakeOpenAI:
         clause_at = text.find(". ") + 2
         sent = 0
         for word in text.split(" ") if text else ():
-            yield sse_event(chat_chunk({"content": word + " "}))
+            yield sse_event(_word_chunk(word + " "))
             sent += len(word) + 1
             if turn is not None and turn.clause_sent_ns < 0 and sent >= clause_at:
                 turn.clause_sent_ns = time.monotonic_ns()
@@ -266,6 +282,15 @@ class FakeOpenAI:
 
     async def list_turns(self, _: Request) -> Response:
         return JSONResponse([asdict(turn) for turn in self.turns.values()])
+
+    async def ping(self, request: Request) -> Response:
+        """When this request had come, and when that was sent: the ways there and back."""
+
+        async def times() -> AsyncIterator[bytes]:
+            yield b"%d " % _came_ns(request)
+            yield b"%d\n" % time.monotonic_ns()
+
+        return StreamingResponse(times(), media_type="text/plain")
 
     def _turn_of(self, text: str) -> Turn | None:
         """The turn whose number a spoken text names."""
@@ -363,11 +388,11 @@ async def _broken(request: Request, kind: str) -> AsyncIterator[bytes]:
 
 def _form(content_type: str, body: bytes) -> dict[str, Any]:
     """The fields of a multipart form; a list where a name has [] behind it."""
-    head = f"Content-Type: {content_type}\r\n\r\n".encode()
+    boundary = content_type.partition("boundary=")[2].strip('"').encode()
     found: dict[str, Any] = {}
-    for part in cast("list[Any]", email.message_from_bytes(head + body).get_payload()):
-        name = part.get_param("name", header="content-disposition")
-        value = part.get_payload(decode=True)
+    for part in body.split(b"--" + boundary)[1:-1]:
+        head, _, value = part.removesuffix(b"\r\n").partition(b"\r\n\r\n")
+        name = head.partition(b'name="')[2].partition(b'"')[0].decode()
         if name.endswith("[]"):
             found.setdefault(name[:-2], []).append(value.decode())
         else:
@@ -400,6 +425,11 @@ def chat_chunk(
     return ChatCompletionChunk.model_validate(fields).model_dump_json()
 
 
+@functools.lru_cache(maxsize=1024)
+def _word_chunk(word: str) -> str:
+    return chat_chunk({"content": word})
+
+
 def _tool_deltas(index: int, call: dict[str, str]) -> list[dict[str, Any]]:
     """One tool call in fragments, as the real API cuts it."""
     arguments = call["arguments"]
@@ -430,6 +460,8 @@ async def serving(
     fake = FakeOpenAI(script)
     if sock is None:
         sock = socket.create_server(("127.0.0.1", 0))
+    # Asyncio leaves it off where a socket does not name its protocol: 40 ms for a small answer.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     fake.url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
     config = uvicorn.Config(
         fake.app(),
@@ -469,7 +501,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             await asyncio.Event().wait()
 
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(run())
+        uvloop.run(run())
 
 
 if __name__ == "__main__":
