@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import functools
 import itertools
 import json
 import socket
@@ -35,13 +34,14 @@ from openai.types.audio import (
     TranscriptionTextDoneEvent,
     TranscriptionVerbose,
 )
-from openai.types.chat import ChatCompletionChunk
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tests.fakes.openai_shapes import chat_chunk, form_fields, sse_event, tool_deltas, word_chunk
 
 KEY = "sk-fake-0123456789abcdefghij"
 FOREVER_S = 3600
@@ -179,7 +179,7 @@ class FakeOpenAI:
         return JSONResponse({"object": "list", "data": [m.model_dump() for m in listed]})
 
     async def transcribe(self, request: Request) -> Response:
-        form = _form(request.headers["content-type"], await request.body())
+        form = form_fields(request.headers["content-type"], await request.body())
         wav = form.pop("file")
         with wave.open(BytesIO(wav)) as sound:
             assert (sound.getnchannels(), sound.getsampwidth()) == (1, 2)
@@ -260,13 +260,13 @@ class FakeOpenAI:
         clause_at = text.find(". ") + 2
         sent = 0
         for word in text.split(" ") if text else ():
-            yield sse_event(_word_chunk(word + " "))
+            yield sse_event(word_chunk(word + " "))
             sent += len(word) + 1
             if turn is not None and turn.clause_sent_ns < 0 and sent >= clause_at:
                 turn.clause_sent_ns = time.monotonic_ns()
             await asyncio.sleep(script.token_ms / 1000)
         for index, call in enumerate(calls):
-            for delta in _tool_deltas(index, call):
+            for delta in tool_deltas(index, call):
                 yield sse_event(chat_chunk(delta))
         yield sse_event(chat_chunk({}, "tool_calls" if calls else "stop"))
         yield sse_event(chat_chunk(None, usage=(20, len(text) // 4)))
@@ -384,67 +384,6 @@ async def _broken(request: Request, kind: str) -> AsyncIterator[bytes]:
             await asyncio.sleep(0)  # uvicorn takes anything for a peer that has left
     else:
         raise ValueError(kind)
-
-
-def _form(content_type: str, body: bytes) -> dict[str, Any]:
-    """The fields of a multipart form; a list where a name has [] behind it."""
-    boundary = content_type.partition("boundary=")[2].strip('"').encode()
-    found: dict[str, Any] = {}
-    for part in body.split(b"--" + boundary)[1:-1]:
-        head, _, value = part.removesuffix(b"\r\n").partition(b"\r\n\r\n")
-        name = head.partition(b'name="')[2].partition(b'"')[0].decode()
-        if name.endswith("[]"):
-            found.setdefault(name[:-2], []).append(value.decode())
-        else:
-            found[name] = value if name == "file" else value.decode()
-    return found
-
-
-def sse_event(data: str) -> bytes:
-    return f"data: {data}\n\n".encode()
-
-
-def chat_chunk(
-    delta: dict[str, Any] | None, finish: str | None = None, usage: tuple[int, int] | None = None
-) -> str:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    fields: dict[str, Any] = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 0,
-        "model": "fake",
-        "choices": [] if delta is None else [choice],
-    }
-    if usage is not None:
-        prompt, completion = usage
-        fields["usage"] = {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        }
-    return ChatCompletionChunk.model_validate(fields).model_dump_json()
-
-
-@functools.lru_cache(maxsize=1024)
-def _word_chunk(word: str) -> str:
-    return chat_chunk({"content": word})
-
-
-def _tool_deltas(index: int, call: dict[str, str]) -> list[dict[str, Any]]:
-    """One tool call in fragments, as the real API cuts it."""
-    arguments = call["arguments"]
-    half = len(arguments) // 2
-    first = {
-        "index": index,
-        "id": f"call_{index}",
-        "type": "function",
-        "function": {"name": call["name"], "arguments": ""},
-    }
-    rest = [
-        {"index": index, "function": {"arguments": part}}
-        for part in (arguments[:half], arguments[half:])
-    ]
-    return [{"tool_calls": [one]} for one in (first, *rest)]
 
 
 def _error(status: int, message: str, param: str | None) -> Response:
