@@ -30,7 +30,8 @@ from gateway.providers.deadlines import CONNECT_TIMEOUT_MS
 KEY_FOR_NOBODY = "local"
 #: Every call of a worker may speak at once; a connection is busy until its clause was played.
 CONNECTIONS_MAX = 1024
-CONNECTIONS_IDLE_MAX = 32
+#: Kept for the next answer: another one costs a TLS handshake, which the caller waits for.
+CONNECTIONS_IDLE_MAX = 256
 IDLE_TIMEOUT_S = 30
 #: No single read waits longer, whatever the deadline of the request; it is a second line only.
 READ_TIMEOUT_S = 30
