@@ -105,22 +105,29 @@ class CallerStep:
         before[~same] = 0
         verdict = np.where(same[:, None], last, _FRESH)
         level = vad.level_of(samples * _PCM16_SCALE)
+        verdict[:, Verdict.LEVEL] = level
+        verdict[:, Verdict.AGE] = np.minimum(verdict[:, Verdict.AGE] + 1, _AGE_MAX)
+        skip = self._gate(level, verdict)
+        pcm = to_int16(self._resampler(np.concatenate((before, samples), axis=1)))
+        due = self._due(index)
+        skip &= due
+        return Heard(pcm.view(np.uint8), verdict, due & ~skip, int(np.count_nonzero(skip)))
+
+    def _gate(self, level: Floats, verdict: Floats) -> Bools:
+        """Judge the level alone, note in ``verdict`` what follows; which windows are spared."""
+        if self._mode == "off":
+            return np.zeros(len(level), np.bool_)
         skip, floor, quiet = vad.gate(
             level,
             verdict[:, Verdict.FLOOR],
             verdict[:, Verdict.QUIET],
             verdict[:, Verdict.SETTLED],
         )
-        verdict[:, Verdict.AGE] = np.minimum(verdict[:, Verdict.AGE] + 1, _AGE_MAX)
-        verdict[:, Verdict.LEVEL] = level
         verdict[:, Verdict.FLOOR] = floor
         verdict[:, Verdict.QUIET] = quiet
         if self._mode == "level":
             verdict[:, Verdict.PROBABILITY] = vad.level_probability(level, floor)
-        pcm = to_int16(self._resampler(np.concatenate((before, samples), axis=1)))
-        due = self._due(index)
-        skip &= due & self._gated
-        return Heard(pcm.view(np.uint8), verdict, due & ~skip, int(np.count_nonzero(skip)))
+        return skip & self._gated
 
     def score(
         self, windows: Bytes, first: Ints, heard: Heard, index: Ints, state: Floats

@@ -287,6 +287,8 @@ class DspLoop:
 
     def _caller_pass(self, bank: Bank) -> int:
         ready, backlog = bank.caller_ready()
+        if not ready:
+            return 0
         self._row.gauge("dsp_backlog_max", backlog)
         if backlog > AGED_FRAMES and self.ticks.median_ns > FRAME_NS:
             self._row.count("frames_aged", bank.drop_aged(ready, AGED_FRAMES, KEPT_FRAMES))
@@ -304,6 +306,8 @@ class DspLoop:
 
     def _assistant_pass(self, bank: Bank) -> int:
         ready, _ = bank.assistant_ready()
+        if not ready:
+            return 0
         pcm, encodings = bank.assistant_pcm, bank.assistant_encoding[ready.slots]
         kinds = np.where(pcm.whole(ready), pcm.lengths(ready) * _KINDS + encodings, _BAD)
         for kind, rows in _groups(ready, kinds):

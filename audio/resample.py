@@ -105,7 +105,8 @@ class Resampler:
 def to_int16(samples: Floats) -> NDArray[np.int16]:
     """Round to the nearest int16, clip what is beyond; ``samples`` are in units of PCM16."""
     rounded = np.rint(samples)
-    np.clip(rounded, _INT16_MIN, _INT16_MAX, out=rounded)
+    np.maximum(rounded, _INT16_MIN, out=rounded)
+    np.minimum(rounded, _INT16_MAX, out=rounded)
     return rounded.astype(np.int16)
 
 

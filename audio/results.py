@@ -51,11 +51,12 @@ class Results:
     def __init__(self, arena: Arena, place: RingPlace, bell: Bell = NO_BELL) -> None:
         layout, buffer = arena.layout, arena.buffer
         slots = layout.slots
+        cells = slots * CELLS
         self._done: Ints = np.ndarray((slots,), np.int64, buffer, layout.word_at(place.published))
         self._tail: Ints = np.ndarray((slots,), np.int64, buffer, layout.word_at(place.consumed))
-        self._meta: Ints = np.ndarray((slots, CELLS, META_WORDS), np.int64, buffer, place.meta_at)
-        self._payload: NDArray[np.uint8] = np.ndarray(
-            (slots, CELLS, place.cell_bytes), np.uint8, buffer, place.payload_at
+        self._meta: Ints = np.ndarray((cells, META_WORDS), np.int64, buffer, place.meta_at)
+        self._payload: NDArray[np.void] = np.ndarray(
+            (cells,), np.dtype((np.void, place.cell_bytes)), buffer, place.payload_at
         )
         self._bell = bell
         self._tag: Ints = np.full(slots, _NO_TAG, np.int64)
@@ -67,7 +68,7 @@ class Results:
         """Every finished frame with its slot; those of one slot in order."""
         found: list[tuple[int, bytes]] = []
         for slots, cells in self._rounds():
-            found += zip(slots.tolist(), self._frames(slots, cells), strict=True)
+            found += zip(slots.tolist(), self._frames(cells), strict=True)
         return found
 
     def begin(self, slot: int, tag: int) -> None:
@@ -90,6 +91,7 @@ class Results:
     def _rounds(self) -> Iterator[tuple[Ints, Ints]]:
         """Slots and cells of one good frame each, again and again until nothing is left.
 
+        Cells are counted over the rings of all slots: one index is twice as fast as two.
         The frames are given back to the writer when the next ones are asked for.
         """
         # SYNC POINT (observe; published by Bank.commit_caller, Bank.commit_assistant and
@@ -106,34 +108,39 @@ class Results:
                 continue
             if behind.max() >= USABLE_CELLS:
                 self._bell.ring()  # rung or not: the other side waits for this room
-            cells = at & _MASK
+            cells = slots * CELLS + (at & _MASK)
             mine = self._check(slots, cells, at)
             yield (slots, cells) if mine.all() else (slots[mine], cells[mine])
             tail[slots] = at + 1
 
     def _check(self, slots: Ints, cells: Ints, at: Ints) -> NDArray[np.bool_]:
         """Count what is not ours; which frames are."""
-        meta = self._meta[slots, cells]
+        meta = self._meta.take(cells, axis=0)
         length = meta[:, Meta.LENGTH]
         whole = (meta[:, Meta.SEQUENCE] == at + 1) & (length > 0)
-        whole &= length <= self._payload.shape[2]
+        whole &= length <= self._payload.itemsize
         mine: NDArray[np.bool_] = whole & (meta[:, Meta.TAG] == self._tag[slots])
         if not mine.all():
             self.bad[slots[~whole]] += 1
             self.stale[slots[whole & ~mine]] += 1
         return mine
 
-    def _frames(self, slots: Ints, cells: Ints) -> list[bytes]:
+    def _frames(self, cells: Ints) -> list[bytes]:
         """The payloads of these cells."""
-        if not len(slots):
+        if not len(cells):
             return []
-        lengths = self._meta[slots, cells, Meta.LENGTH]
+        lengths = self._meta.take(cells, axis=0)[:, Meta.LENGTH]
         width = int(lengths.max())
-        data = self._payload[:, :, :width][slots, cells].tobytes()
-        return [
-            data[start : start + length]
-            for start, length in zip(range(0, len(data), width), lengths.tolist(), strict=True)
-        ]
+        # An array of opaque items becomes a list of bytes without a step for each in Python.
+        frames: list[bytes] = self._first(width)[cells].tolist()
+        if lengths.min() == width:
+            return frames
+        return [frame[:length] for frame, length in zip(frames, lengths.tolist(), strict=True)]
+
+    def _first(self, width: int) -> NDArray[np.void]:
+        """The first bytes of every cell."""
+        whole = self._payload
+        return np.ndarray(whole.shape, np.dtype((np.void, width)), whole, strides=whole.strides)
 
 
 class CallerResults(Results):
@@ -143,15 +150,15 @@ class CallerResults(Results):
         super().__init__(arena, arena.layout.caller_pcm, bell)
         slots = arena.layout.slots
         self._verdict: NDArray[np.float32] = np.ndarray(
-            (slots, CELLS, VERDICT_VALUES), np.float32, arena.buffer, arena.layout.verdict_at
+            (slots * CELLS, VERDICT_VALUES), np.float32, arena.buffer, arena.layout.verdict_at
         )
 
     def take_heard(self) -> list[tuple[int, bytes, float, float]]:
         """Every finished frame: slot, 16 kHz PCM16, speech probability, RMS level of full scale."""
         found: list[tuple[int, bytes, float, float]] = []
         for slots, cells in self._rounds():
-            said = self._verdict[slots, cells][:, _SAID].T.tolist()
-            found += zip(slots.tolist(), self._frames(slots, cells), *said, strict=True)
+            said = self._verdict.take(cells, axis=0)[:, _SAID].T.tolist()
+            found += zip(slots.tolist(), self._frames(cells), *said, strict=True)
         return found
 
     @override

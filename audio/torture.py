@@ -124,9 +124,9 @@ class CheckedResults(Results):
         words[_CHECKED] = words[_TAIL]
 
     @override
-    def _frames(self, slots: Ints, cells: Ints) -> list[bytes]:
+    def _frames(self, cells: Ints) -> list[bytes]:
         """Called once a round, also when it has nothing but a cell that is passed over."""
-        words, frames = self._words, super()._frames(slots, cells)
+        words, frames = self._words, super()._frames(cells)
         number = words[_TAIL]
         words[_CORRUPT] += number != words[_CHECKED] or frames != [payload_of(number)]
         words[_CHECKED] = number + 1

@@ -68,7 +68,7 @@ _HALF = np.float32(0.5)  # a sigmoid of x is half a tanh of x / 2, plus a half
 
 def level_of(frames: Floats) -> Floats:
     """RMS of each row of (n, samples) in [-1, 1]: (n,), 1.0 is a full-scale square wave."""
-    energy = np.einsum("ns,ns->n", frames, frames)
+    energy = np.vecdot(frames, frames)
     rms: Floats = np.sqrt(energy / np.float32(frames.shape[1]))
     return rms
 

@@ -169,7 +169,7 @@ class Player:
         else:
             self._encoded.append(payload)
             self._send_due(now_ns)
-        if self.waits or self._full:
+        if self._ending or self._full:
             self.pump(now_ns)
 
     def pump(self, now_ns: int) -> None:

@@ -97,7 +97,7 @@ class RingsAgainstDeques(RuleBasedStateMachine):
         """Its frame is never played: it is passed over, and counted."""
         if behind < len(self.waiting[slot]):
             cell = (self.results._tail[slot] + behind) % CELLS
-            self.results._meta[slot, cell, word] = value
+            self.results._meta[slot * CELLS + cell, word] = value
             self.waiting[slot][behind] = (DAMAGED, b"")
 
     @rule()
@@ -141,8 +141,8 @@ def test_a_caller_frame_comes_with_its_verdict(make_arena: Callable[[int], Arena
     results.begin(1, tag=9)
     for n in range(2):
         dsp.push(bytes([n]) * 640)
-        results._verdict[1, n, Verdict.PROBABILITY] = 0.75 - n / 2
-        results._verdict[1, n, Verdict.LEVEL] = 0.5
+        results._verdict[CELLS + n, Verdict.PROBABILITY] = 0.75 - n / 2
+        results._verdict[CELLS + n, Verdict.LEVEL] = 0.5
     assert results.take_heard() == [(1, bytes(640), 0.75, 0.5), (1, b"\1" * 640, 0.25, 0.5)]
     assert results.take_heard() == []
 
