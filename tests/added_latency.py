@@ -26,13 +26,14 @@ import argparse
 import json
 import math
 import os
+import re
 import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -105,14 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return show(found, bare.trips_ms, report | {"busy": busy}, given)
 
 
-class Queue:
-    """How long a process has waited for a core so far, looked at all the while."""
+class Watcher:
+    """Looks at something all the while, in a thread."""
 
-    def __init__(self, pid: int) -> None:
-        self._path = f"/proc/{pid}/schedstat"
+    def __init__(self, look: Callable[[], None], every_s: float) -> None:
+        self._look = look
+        self._every_s = every_s
         self._stop = threading.Event()
-        self._at_ns: list[int] = []
-        self._waited_ns: list[int] = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -121,55 +121,62 @@ class Queue:
         self._stop.set()
         self._thread.join()
 
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._look()
+
+
+class Queue:
+    """How long a process has waited for a core so far."""
+
+    def __init__(self, pid: int) -> None:
+        self._fd = os.open(f"/proc/{pid}/schedstat", os.O_RDONLY)
+        self._at_ns: list[int] = []
+        self._waited_ns: list[int] = []
+        self._watcher = Watcher(self._look, LOOK_EVERY_S)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._watcher.stop()
+        os.close(self._fd)
+
     def waited_ms(self, spans_ns: Iterable[tuple[float, float]]) -> float:
         """In these spans of time, all together."""
         ends = np.interp(np.array(list(spans_ns)), self._at_ns, self._waited_ns)
         return float((ends[:, 1] - ends[:, 0]).sum()) / 1e6
 
-    def _run(self) -> None:
-        fd = os.open(self._path, os.O_RDONLY)
-        while not self._stop.wait(LOOK_EVERY_S):
-            self._waited_ns.append(int(os.pread(fd, 100, 0).split()[1]))
-            self._at_ns.append(time.monotonic_ns())
-        os.close(fd)
+    def _look(self) -> None:
+        self._waited_ns.append(int(os.pread(self._fd, 100, 0).split()[1]))
+        self._at_ns.append(time.monotonic_ns())
 
 
 class BareClient:
-    """Asks the fake for nothing, over and over: what two processes cost on this machine."""
+    """Asks the fake for nothing, over and over: what two processes cost each other here."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         assert address.hostname is not None
         self._socket = socket.create_connection((address.hostname, address.port or 80), timeout=20)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stop = threading.Event()
         #: Both ways of each trip, the fake's own time in between left out.
         self.trips_ms: list[float] = []
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        self._watcher = Watcher(lambda: self.trips_ms.append(self._trip()), PING_EVERY_S)
 
     def stop(self) -> None:
         """No more trips."""
-        self._stop.set()
-        self._thread.join()
+        self._watcher.stop()
         self._socket.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(PING_EVERY_S):
-            self.trips_ms.append(self._trip())
 
     def _trip(self) -> float:
         sent_ns = time.monotonic_ns()
         self._socket.sendall(b"GET /fake/ping HTTP/1.1\r\nHost: fake\r\n\r\n")
         answer, back_ns = b"", 0
-        while not answer.endswith(b"0\r\n\r\n"):
+        while not answer.endswith(b"\r\n0\r\n\r\n"):
             answer += self._socket.recv(4096)
             if not back_ns and answer.partition(b"\r\n\r\n")[2]:
                 back_ns = time.monotonic_ns()
-        first, second = (
-            line for line in answer.split(b"\r\n") if line.strip().isdigit() and len(line) > 8
-        )
-        return (int(first) - sent_ns + back_ns - int(second)) / 1e6
+        came_ns, left_ns = (int(found) for found in re.findall(rb"\r\n(\d{9,})\s", answer))
+        return (came_ns - sent_ns + back_ns - left_ns) / 1e6
 
 
 @dataclass(frozen=True)

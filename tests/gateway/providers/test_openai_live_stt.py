@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import wave
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
-import soxr  # has no py.typed
 
 from gateway.errors import ProviderError
 from gateway.providers import openai_live_stt, realtime_socket
@@ -18,9 +15,9 @@ from gateway.providers.realtime_socket import Endpoint
 from gateway.providers.scripted import ScriptedSpeechToText
 from gateway.settings import OPENAI
 from tests.fakes.openai_realtime import FakeRealtime, realtime_server
+from tests.gateway.providers.rig import go_forward
 
 FRAME: bytes = (np.sin(np.arange(320) * 0.3) * 8_000).astype(np.int16).tobytes()
-CLIP = Path(__file__).parents[2] / "fixtures" / "clips" / "en" / "goforward.wav"
 PATIENCE_S = 10
 
 
@@ -150,10 +147,7 @@ def test_without_a_session_the_other_provider_is_asked(
 @pytest.mark.live
 def test_the_real_service_transcribes_live(openai_key: str) -> None:
     async def play() -> None:
-        with wave.open(str(CLIP)) as clip:
-            pcm = clip.readframes(clip.getnframes())
-            samples = soxr.resample(np.frombuffer(pcm, "<i2"), clip.getframerate(), 16_000)
-        audio = samples.astype("<i2").tobytes()
+        audio = go_forward()
         nobody = ScriptedSpeechToText([])
         live = LiveSpeechToText(Endpoint.of(OPENAI, openai_key), "gpt-live-transcribe", nobody)
         ear = live.listen()
