@@ -127,7 +127,7 @@ class OpenAISpeechToText:
 
 async def _finish(stream: openai.AsyncStream[object]) -> None:
     """Read the end of an answer that has told all: only then is its connection kept."""
-    with suppress(TimeoutError, openai.APIError):
+    with suppress(TimeoutError, openai.APIError, ProviderError, ValueError):
         async with asyncio.timeout(FINISH_MS_MAX / 1000):
             async for _ in stream:
                 pass

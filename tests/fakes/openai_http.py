@@ -143,6 +143,8 @@ class FakeOpenAI:
         self.script = script or Script()
         self.asked: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
         self.turns: dict[str, Turn] = {}
+        #: The ends of all connections on which something was asked.
+        self.peers: set[tuple[str, int]] = set()
         #: An asker closed a stream before its end.
         self.left = asyncio.Event()
         self.url = ""
@@ -307,6 +309,8 @@ class FakeOpenAI:
 
     def _refusal(self, request: Request, stage: str) -> Response | None:
         """The answer to a request that is not let in; what breaks later is kept for then."""
+        assert request.client is not None
+        self.peers.add(tuple(request.client))
         fault = self._fault(stage)
         request.state.fault = fault
         if request.headers.get("authorization") not in (f"Bearer {KEY}", "Bearer local"):

@@ -316,6 +316,21 @@ def test_a_long_utterance_is_sent_whole(seconds: int) -> None:
     with_fake(check)
 
 
+def test_the_connection_is_kept_for_the_next_utterance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        openai_stt, "FINISH_MS_MAX", 20_000
+    )  # a busy machine is no closed connection
+
+    async def check(fake: FakeOpenAI) -> None:
+        stt = OpenAISpeechToText(base_url=fake.url, api_key=FAKE_KEY, model="gpt-transcribe")
+        for _ in range(3):
+            assert (await text_of(stt, PCM, "en")).text == fake.script.transcript
+        await stt.aclose()
+        assert len(fake.peers) == 1
+
+    with_fake(check)
+
+
 @pytest.mark.live
 def test_the_real_service_transcribes(openai_key: str) -> None:
     async def check() -> None:
