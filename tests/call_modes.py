@@ -29,7 +29,6 @@ from tests.gateway.providers.backend_server import backend_server
 from tests.integration.conftest import Gateway, start
 
 CALLER = ("--scenario", "talk", "--calls", "1", "--audio", "tests/fixtures/clips/en/cards-001.wav")
-SECONDS = 25
 ANSWERS_MIN = 2
 PREPARE_S_MAX = 30
 #: Never reached while the model answers.
@@ -43,6 +42,7 @@ class Setting:
     responder: str
     settings: Mapping[str, str]
     wrong: Callable[[Gateway], str] = lambda _: ""
+    seconds: int = 25
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def local() -> Iterator[Setting]:
     def wrong(gateway: Gateway) -> str:
         return "" if '"role":"assistant"' in gateway.log() else "nothing was said"
 
-    yield Setting("message_taker", {}, wrong)
+    yield Setting("message_taker", {}, wrong, seconds=45)  # its questions are long
 
 
 @contextmanager
@@ -180,8 +180,8 @@ def play(mode: str) -> Outcome:
         try:
             if NOBODY not in setting.settings.values():
                 _prepare(gateway)
-            arguments = (*CALLER, "--seconds", str(SECONDS))
-            status, report, output = gateway.simulate(*arguments, within_s=SECONDS + 60)
+            arguments = (*CALLER, "--seconds", str(setting.seconds))
+            status, report, output = gateway.simulate(*arguments, within_s=setting.seconds + 60)
             wrong = setting.wrong(gateway)
         except subprocess.TimeoutExpired:
             return Outcome(mode, 0, 0.0, "the caller did not come to an end")

@@ -144,7 +144,7 @@ class FakeOpenAI:
         self.asked: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
         self.turns: dict[str, Turn] = {}
         #: The ends of all connections on which something was asked.
-        self.peers: set[tuple[str, int]] = set()
+        self.peers: set[tuple[object, ...]] = set()
         #: An asker closed a stream before its end.
         self.left = asyncio.Event()
         self.url = ""
