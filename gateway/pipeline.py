@@ -30,20 +30,12 @@ from gateway.last_words import hand_over
 from gateway.limits import ACKNOWLEDGEMENT_MS_MAX, DIGITS_MAX, DIGITS_PAUSE_MS
 from gateway.observer import Observer as Observer
 from gateway.player import Player
-from gateway.providers.base import SpeechToText, TextToSpeech
+from gateway.providers.base import Speech
 from gateway.responders.base import HangUp, Reply, Responder, Say
 from gateway.voice import Voice
 
 #: States in which the assistant is heard, or will be in a moment.
 _ITS_TURN = frozenset({State.RESPONDING, State.ASSISTANT, State.PAUSED})
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """The two providers a pipeline needs."""
-
-    stt: SpeechToText
-    tts: TextToSpeech
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +66,7 @@ class Pipeline:
         self._observer = observer
         self._language = language
         self._hearing = Hearing(speech.stt.listen(), language, observer.failed, observer.crashed)
-        self._voice = Voice(speech.tts, player, observer, self._on)
+        self._voice = Voice(speech, player, observer, self._on)
         self._turn = Turn()
         self._care = CallCare(self._policy, clock.now_ns())
         self._barge_in = BargeIn(self._policy.barge_in_after_ms)

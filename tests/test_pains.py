@@ -25,6 +25,7 @@ from gateway import clock
 from gateway.conversation.care import CallPolicy
 from gateway.conversation.turn import State
 from gateway.pipeline import Manner
+from gateway.providers.base import Speech
 from gateway.providers.scripted import ScriptedSpeechToText, ScriptedTextToSpeech
 from tests.gateway.test_pipeline import Parrot
 from tests.simulation.stage import VOICE, Call, Rings, ShortCut
@@ -48,7 +49,7 @@ class Tone(ScriptedTextToSpeech):
 def make_call(script: list[str], *, stt_ms: float = 100, manner: Manner | None = None) -> Call:
     stt = ScriptedSpeechToText(list(script), latency_ms=stt_ms)
     tts = ScriptedTextToSpeech(ms_per_char=60, latency_ms=50)
-    return Call(ShortCut(), (stt, tts), Parrot(), manner=manner)
+    return Call(ShortCut(), Speech(stt, tts), Parrot(), manner=manner)
 
 
 def perform(scene: Callable[[Call], Awaitable[None]], *script: str, stt_ms: float = 100) -> Call:
@@ -97,7 +98,7 @@ def test_02_a_late_loop_is_not_heard() -> None:
 
 def test_03_speech_does_not_end_before_it_was_played(make_arena: Arenas) -> None:
     async def play() -> None:
-        speech = (ScriptedSpeechToText([]), Tone())
+        speech = Speech(ScriptedSpeechToText([]), Tone())
         call = Call(Rings(make_arena(1)), speech, Parrot())
         await call.until(State.ASSISTANT)
         began_ns = clock.now_ns()
@@ -247,7 +248,7 @@ def test_14_neither_a_mhm_nor_our_own_echo_stops_us() -> None:
 
 def test_15_a_tone_keeps_its_pitch_and_its_length(make_arena: Arenas) -> None:
     async def play() -> bytes:
-        call = Call(Rings(make_arena(1)), (ScriptedSpeechToText([]), Tone()), Parrot())
+        call = Call(Rings(make_arena(1)), Speech(ScriptedSpeechToText([]), Tone()), Parrot())
         await hear_out(call)
         await call.end()
         return b"".join(codes for _, codes in sorted(call.carrier.audio.items()))

@@ -14,6 +14,7 @@ from gateway.conversation.lexicon import lexicon
 from gateway.conversation.turn import State
 from gateway.errors import ProviderError
 from gateway.pipeline import Manner
+from gateway.providers.base import Speech
 from gateway.providers.scripted import ScriptedSpeechToText, ScriptedTextToSpeech
 from gateway.responders.base import HangUp, Reply, Say, TakeMessage, Transfer
 from tests.simulation.stage import VOICE, Call, Rings
@@ -77,7 +78,7 @@ def perform(
     async def play() -> Call:
         stt = ScriptedSpeechToText(script, latency_ms=stt_ms)
         tts = ScriptedTextToSpeech(ms_per_char=60, latency_ms=tts_ms)
-        call = Call(Rings(make_arena(1)), (stt, tts), Parrot(), manner=manner)
+        call = Call(Rings(make_arena(1)), Speech(stt, tts), Parrot(), manner=manner)
         try:
             await scene(call)
         finally:
@@ -429,6 +430,46 @@ def test_last_words_that_cannot_be_spoken_end_the_call_at_once(make_arena: Arena
     call = perform(make_arena, [], scene)
     assert call.witness.hung_up
     assert ("failed", "tts") in call.told
+
+
+def test_what_cannot_be_spoken_is_apologised_for_once_a_reply(make_arena: Arenas) -> None:
+    """Also when nothing was ever spoken: from the greeting on."""
+
+    async def scene(call: Call) -> None:
+        await greeted(call)
+        await call.say(600)
+        await greeted(call)
+
+    asked: list[tuple[str, str]] = []
+
+    def apology(language: str, voice: str) -> bytes:
+        asked.append((language, voice))
+        return bytes(24 * 2 * 500)
+
+    async def play() -> Call:
+        stt = ScriptedSpeechToText(["what time is it"])
+        call = Call(Rings(make_arena(1)), Speech(stt, DeadTextToSpeech(), apology), Parrot())
+        try:
+            await scene(call)
+        finally:
+            await call.end()
+        return call
+
+    call = run(play())
+    assert asked == [("en", "")] * 2
+    assert call.carrier.played_ms() == 2 * 500
+    assert call.told.count(("failed", "tts")) == 3, "a greeting of two clauses, an answer of one"
+
+
+class DeadTextToSpeech:
+    """Never speaks."""
+
+    async def speak(self, text: str, language: str, voice: str = "") -> AsyncGenerator[bytes, None]:
+        raise ProviderError("dead since the start")
+        yield b""
+
+    async def aclose(self) -> None:
+        pass
 
 
 def test_a_bug_in_a_responder_is_loud(make_arena: Arenas) -> None:

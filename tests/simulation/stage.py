@@ -31,9 +31,9 @@ from gateway.conversation.history import Role
 from gateway.conversation.language import ReplyLanguage
 from gateway.conversation.timing import TurnTimes
 from gateway.conversation.turn import State
-from gateway.pipeline import Manner, Pipeline, Speech
+from gateway.pipeline import Manner, Pipeline
 from gateway.player import Player
-from gateway.providers.base import SpeechToText, TextToSpeech
+from gateway.providers.base import Speech
 from gateway.responders.base import Responder, TakeMessage
 from gateway.wire.twilio import TwilioWire
 from supervisor.scoreboard import RowName, Scoreboard
@@ -257,7 +257,7 @@ class Call:
     def __init__(
         self,
         media: Rings | ShortCut,
-        speech: tuple[SpeechToText, TextToSpeech],
+        speech: Speech,
         responder: Responder,
         *,
         language: str = "en",
@@ -271,7 +271,7 @@ class Call:
         self.player = Player(line, wire, "MZ1", self.carrier.send)
         self.witness = Witness()
         self.pipeline = Pipeline(
-            Speech(*speech),
+            speech,
             responder,
             self.player,
             self.witness,

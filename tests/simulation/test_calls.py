@@ -15,6 +15,7 @@ from gateway import clock
 from gateway.conversation.care import CallPolicy
 from gateway.conversation.turn import State
 from gateway.pipeline import Manner
+from gateway.providers.base import Speech
 from tests.simulation.chaos import (
     VOICES,
     ChaosResponder,
@@ -81,7 +82,7 @@ async def one_call(seed: int) -> str:
     stt, tts = ChaosSpeechToText(draw), ChaosTextToSpeech(draw)
     deputy = ChaosResponder(draw) if draw.random() < 0.5 else None
     manner = Manner(POLICY, deputy)
-    call = Call(ShortCut(), (stt, tts), ChaosResponder(draw), language="auto", manner=manner)
+    call = Call(ShortCut(), Speech(stt, tts), ChaosResponder(draw), language="auto", manner=manner)
     judge = Judge(call, tts)
     delays = draw.choice([(20.0,), (20.0, 400.0), (20.0, None), (None,)])
     call.carrier.mark_delay_ms = lambda: draw.choice(delays)
