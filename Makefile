@@ -7,7 +7,7 @@ ARGS ?=
 
 SECONDS ?= 60
 
-.PHONY: setup espeak run dev doctor test verify fuzz simulate trials lock clean
+.PHONY: setup espeak run dev doctor test browser verify fuzz simulate trials lock clean
 
 setup: $(STAMP)
 
@@ -39,9 +39,12 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --ignore tests/integration $(ARGS)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/integration $(ARGS) # whole gateways
 
-verify: setup test
+browser: setup ## the page in a real Chromium (skipped where there is none); SCREENSHOTS=docs keeps its pictures
+	$(BIN)/python -m pytest -m slow tests/browser --timeout 600 $(ARGS)
+
+verify: setup test browser
 	HYPOTHESIS_PROFILE=verify $(BIN)/python -m pytest -m "not slow" tests/audio tests/gateway/wire tests/gateway/playout tests/gateway/test_channel.py tests/supervisor/test_policy.py -n 3 --timeout 600
-	$(BIN)/python -m pytest -m slow --timeout 600 $(ARGS)
+	$(BIN)/python -m pytest -m slow --ignore tests/browser --timeout 600 $(ARGS)
 
 simulate: setup ## whole calls on a virtual clock: SEEDS=1000 of them, or the one of SEED=
 	$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $(BIN)/python -m pytest tests/simulation --timeout 3600 $(ARGS)

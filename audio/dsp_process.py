@@ -35,6 +35,7 @@ from audio.arena import Arena
 from audio.bank import Bank, Ints, Ready, next_selector
 from audio.batch import AssistantStep, CallerStep, Scorer, VadMode
 from audio.format import (
+    FRAME_MS,
     FRAME_NS,
     NS_PER_MS,
     PCM_RATE,
@@ -289,7 +290,8 @@ class DspLoop:
         ready, backlog = bank.caller_ready()
         if not ready:
             return 0
-        self._row.gauge("dsp_backlog_max", backlog)
+        self._row.observe("dsp_queue_age_ms", backlog * FRAME_MS)
+        self._row.raise_to("caller_ring_frames_max", backlog)
         if backlog > AGED_FRAMES and self.ticks.median_ns > FRAME_NS:
             self._row.count("frames_aged", bank.drop_aged(ready, AGED_FRAMES, KEPT_FRAMES))
             ready, _ = bank.caller_ready()
@@ -305,9 +307,10 @@ class DspLoop:
         return len(ready)
 
     def _assistant_pass(self, bank: Bank) -> int:
-        ready, _ = bank.assistant_ready()
+        ready, backlog = bank.assistant_ready()
         if not ready:
             return 0
+        self._row.raise_to("assistant_ring_frames_max", backlog)
         pcm, encodings = bank.assistant_pcm, bank.assistant_encoding[ready.slots]
         kinds = np.where(pcm.whole(ready), pcm.lengths(ready) * _KINDS + encodings, _BAD)
         for kind, rows in _groups(ready, kinds):

@@ -51,8 +51,7 @@ class Meter:
             return np.ndarray((slots,), np.int64, buffer, layout.word_at(word))
 
         pcm = layout.assistant_pcm
-        self._caller = (words(SlotWord.CALLER_HEAD), words(SlotWord.CALLER_DONE))
-        self._assistant = (words(SlotWord.ASSISTANT_HEAD), words(SlotWord.ASSISTANT_DONE))
+        self._caller, self._assistant = words(SlotWord.CALLER_DONE), words(SlotWord.ASSISTANT_DONE)
         self._verdict: NDArray[np.float32] = np.ndarray(
             (slots, CELLS, VERDICT_VALUES), np.float32, buffer, layout.verdict_at
         )
@@ -67,21 +66,16 @@ class Meter:
         return [levels for part in parts for levels in self._read(np.array(part, np.int64))]
 
     def _read(self, at: Ints) -> Iterator[Levels]:
-        cells, fresh = self._newest(0, self._caller[1], at)
+        cells, fresh = self._newest(0, self._caller, at)
         verdict = self._verdict[at[:, None], cells]
         loud = np.where(fresh, verdict[:, :, Verdict.LEVEL], 0).max(axis=1, initial=0)
         voiced = fresh & (verdict[:, :, Verdict.PROBABILITY] > SPEECH_PROBABILITY)
-        cells, fresh = self._newest(1, self._assistant[1], at)
+        cells, fresh = self._newest(1, self._assistant, at)
         samples = self._pcm[:, :, :SAMPLES][at[:, None], cells] / np.float32(_FULL_SCALE)
         power = np.where(fresh, np.square(samples).mean(axis=2), 0).max(axis=1, initial=0)
         columns: list[NDArray[Any]] = [_dbfs(loud), _dbfs(np.sqrt(power))]
         columns += [np.any(voiced, axis=1), np.any(fresh, axis=1)]
         return map(Levels._make, zip(*map(_list, columns), strict=True))
-
-    def waiting(self, slots: Sequence[int]) -> tuple[int, int]:
-        """The most frames that wait for the DSP process in one ring: caller's, assistant's."""
-        at = np.array(slots, np.int64)
-        return _deepest(*self._caller, at), _deepest(*self._assistant, at)
 
     def close(self) -> None:
         """Let go of the arena."""
@@ -99,10 +93,6 @@ class Meter:
 def _list(column: NDArray[Any]) -> list[Any]:
     found: list[Any] = column.tolist()
     return found
-
-
-def _deepest(head: Ints, done: Ints, at: Ints) -> int:
-    return int((head[at] - done[at]).max(initial=0))
 
 
 def _dbfs(level: NDArray[np.floating]) -> Ints:

@@ -137,7 +137,6 @@ REDEEM_TIMEOUT_MS = 300
 PROVIDER_REQUESTS_MAX = 128  # that wait for a first answer, a server; more wait for their turn
 PROVIDER_TEXT_BYTES_MAX = 1024 * 1024
 PROVIDER_AUDIO_BYTES_MAX = 16 * 1024 * 1024  # five minutes of 24 kHz PCM
-APOLOGY_EVERY_MS = 5_000  # for what could not be spoken: once for all clauses of an answer
 CHAT_EXCHANGES_MAX = 40  # the model forgets what was said before these
 CHAT_REPLY_TOKENS_MAX = 400  # two minutes of speech
 CHAT_ROUNDS_MAX = 3  # requests a turn: what a tool says is answered, but not for ever

@@ -8,19 +8,15 @@ from audio.levels import Meter
 from gateway.ops import live
 from gateway.ops.records import RecordsSender
 from gateway.session import Session
-from supervisor.scoreboard import Row
 
 
-def report(sessions: Sequence[Session], meter: Meter, row: Row, records: RecordsSender) -> None:
-    """Bring every call's counts up to date, note how full the rings were, show them all."""
+def report(sessions: Sequence[Session], meter: Meter, records: RecordsSender) -> None:
+    """Bring every call's counts up to date, and show them all."""
     for session in sessions:
         session.report()
     if not sessions:
         return
     slots = [session.slot for session in sessions]
-    caller_frames, assistant_frames = meter.waiting(slots)
-    row.raise_to("caller_ring_frames_max", caller_frames)
-    row.raise_to("assistant_ring_frames_max", assistant_frames)
     levels = zip(sessions, meter.read(slots), strict=True)
     calls = [live.CallSeen(session.call_id, *level) for session, level in levels]
     for packet in live.seen(calls):

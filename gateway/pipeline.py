@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from audio.format import FRAME_MS
 from gateway import clock
@@ -31,21 +30,12 @@ from gateway.last_words import hand_over
 from gateway.limits import ACKNOWLEDGEMENT_MS_MAX, DIGITS_MAX, DIGITS_PAUSE_MS
 from gateway.observer import Observer as Observer
 from gateway.player import Player
-from gateway.providers.base import SpeechToText, TextToSpeech, TurnModel
+from gateway.providers.base import Speech
 from gateway.responders.base import HangUp, Reply, Responder, Say
 from gateway.voice import Voice
 
 #: States in which the assistant is heard, or will be in a moment.
 _ITS_TURN = frozenset({State.RESPONDING, State.ASSISTANT, State.PAUSED})
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """The two providers a pipeline needs, and one that it may have."""
-
-    stt: SpeechToText
-    tts: TextToSpeech
-    turn_model: TurnModel | None = None
 
 
 class Pipeline:
@@ -67,7 +57,7 @@ class Pipeline:
         self._language = language
         ear, model = speech.stt.listen(), speech.turn_model
         self._hearing = Hearing(ear, language, observer.failed, observer.crashed, model)
-        self._voice = Voice(speech.tts, player, observer, self._on)
+        self._voice = Voice(speech, player, observer, self._on)
         self._turn = Turn()
         self._care = CallCare(self._policy, clock.now_ns())
         self._barge_in = BargeIn(self._policy.barge_in_after_ms)

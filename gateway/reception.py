@@ -8,11 +8,11 @@ from typing import Protocol
 
 from gateway.conversation.care import CallPolicy
 from gateway.conversation.language import LANGUAGES, ReplyLanguage
-from gateway.conversation.lexicon import lexicon
 from gateway.conversation.profile import Profile, choose
 from gateway.observer import Observer
-from gateway.pipeline import Pipeline, Speech
+from gateway.pipeline import Pipeline
 from gateway.player import Player
+from gateway.providers.base import Speech
 from gateway.providers.for_call import Attuned, Voiced
 from gateway.responders.base import CallInfo, Conversation, Reporter
 from gateway.responders.echo import Echo
@@ -24,8 +24,6 @@ from gateway.wire.events import StreamStarted
 from supervisor.scoreboard import Row
 
 RECITAL = "recital"
-#: Said when something cannot be spoken.
-APOLOGIES = {language: lexicon(language).sentences["trouble"] for language in LANGUAGES}
 
 
 class Witness(Observer, Reporter, Protocol):
@@ -127,10 +125,12 @@ class Reception:
     ) -> Conversation:
         assert self._speech is not None, "a speaking responder without providers"
         responder = self._staff.responder(names, choice.profile, choice.call, witness)
+        worker, usual = self._speech, choice.profile.voice
         speech = Speech(
-            Attuned(self._speech.stt, choice.profile.keywords),
-            Voiced(self._speech.tts, choice.profile.voice, APOLOGIES),
-            self._speech.turn_model,
+            Attuned(worker.stt, choice.profile.keywords),
+            Voiced(worker.tts, usual),
+            lambda language, voice: worker.apology(language, voice or usual),
+            worker.turn_model,
         )
         settings = self._settings
         policy = CallPolicy(

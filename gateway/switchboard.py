@@ -315,7 +315,7 @@ class Switchboard:
 
     def report(self) -> None:
         """Bring the board up to date."""
-        live_view.report(self.registry.list(), self._bridge.meter, self._row, self._records)
+        live_view.report(self.registry.list(), self._bridge.meter, self._records)
         for peer in self._peers.values():
             peer.count(self._row)
         self._row.count("rings_damaged", self._bridge.check())

@@ -27,7 +27,7 @@ from gateway.errors import ProviderError
 from gateway.limits import SPEECH_AHEAD_MS_MAX
 from gateway.observer import Observer
 from gateway.player import Player
-from gateway.providers.base import TextToSpeech
+from gateway.providers.base import Speech
 from gateway.responders.base import HangUp, Reply, Say, TakeMessage, Transfer
 
 _FILLER = -1
@@ -37,9 +37,10 @@ class Voice:
     """One call's assistant voice. ``on`` is told of events for the turn table."""
 
     def __init__(
-        self, tts: TextToSpeech, player: Player, observer: Observer, on: Callable[[Event], None]
+        self, speech: Speech, player: Player, observer: Observer, on: Callable[[Event], None]
     ) -> None:
-        self._tts = tts
+        self._tts = speech.tts
+        self._apology = speech.apology
         self._player = player
         self._observer = observer
         self._on = on
@@ -59,6 +60,7 @@ class Voice:
         self._base = 0  # the place (frames) at which the player's count begins
         self._fed = 0
         self._produced = self._audible = self._fed_all = self._goodbye = self._held = False
+        self._apologised = False
         #: When the reply's first text and its first audio were there, in ns.
         self.first_words_ns = self.first_audio_ns = 0
 
@@ -225,6 +227,9 @@ class Voice:
                     await self._until(lambda: self._tape.unread_ms(clause) <= SPEECH_AHEAD_MS_MAX)
         except ProviderError as error:
             self._observer.failed("tts", error)
+            if not (clause.frames or self._apologised):  # once a reply, and never silence
+                self._apologised = True
+                clause.write(self._apology(language, ""))
         clause.end()
         self._changed.set()
 

@@ -39,7 +39,7 @@ from gateway.mesh import Mesh
 from gateway.ops import log as logs
 from gateway.ops.records import RecordsSender, spool_path
 from gateway.ops.redaction import secrets_of
-from gateway.pipeline import Speech
+from gateway.providers.base import Speech
 from gateway.reception import Reception
 from gateway.responders.profiles import load_profiles
 from gateway.responders.registry import Staff
@@ -206,6 +206,7 @@ def _make_carriers(settings: Settings) -> dict[str, Carrier]:
 
 def _make_speech(settings: Settings, speech_url: str, row: Row) -> Speech:
     # Imported here, before the worker is ready: it takes 0.4 s, and an echo needs none of it.
+    from gateway.providers.apologies import Apologies
     from gateway.providers.assembly import (
         open_speech_to_text,
         open_text_to_speech,
@@ -214,11 +215,9 @@ def _make_speech(settings: Settings, speech_url: str, row: Row) -> Speech:
     from gateway.providers.rehearsal import rehearse
 
     rehearse()
-    return Speech(
-        open_speech_to_text(settings, speech_url, row),
-        open_text_to_speech(settings, speech_url, row),
-        open_turn_model(settings),
-    )
+    stt = open_speech_to_text(settings, speech_url, row)
+    tts = open_text_to_speech(settings, speech_url, row)
+    return Speech(stt, tts, Apologies(tts.recall).pcm, open_turn_model(settings))
 
 
 @contextlib.asynccontextmanager

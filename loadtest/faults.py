@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(f"{row.name:16} {row.fault}: {row.required}" for row in ROWS.values()))
         return 0
     calls = options.calls or (QUICK_CALLS if options.quick else 100)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # gateways end with us either way
     held = True
     print(heading(calls, options.workers, options.dsp_processes))
     try:

@@ -51,7 +51,7 @@ class Field(IntEnum):
     LISTENER = 9
 
 
-#: Counters and gauges of a row that outlive the child: name -> help. The order is the layout.
+#: Counters of a row, which outlive the child, and gauges: name -> help. The order is the layout.
 #: ``a/b`` is the count of what is labelled ``b`` in the family ``a``; see FAMILIES.
 COUNTERS: dict[str, str] = {
     "restarts": "Times this child was replaced after it had died.",
@@ -131,10 +131,9 @@ COUNTERS: dict[str, str] = {
     "frames_aged": "Caller frames dropped because a DSP process could not catch up.",
     "codec_restarts": "G.722 streams that went on with a fresh codec, which is audible.",
     "dsp_busy_ns": "Time spent in passes, in nanoseconds.",
-    "dsp_backlog_max": "Gauge: the most frames one slot was behind in the last pass.",
     "resumed": "Times the assistant went on after a caller's mere acknowledgement.",
-    "caller_ring_frames_max": "Gauge: the most frames seen waiting in a caller ring so far.",
-    "assistant_ring_frames_max": "Gauge: the most frames seen waiting in an assistant ring so far.",
+    "caller_ring_frames_max": "Gauge: the most frames that waited in a caller ring so far.",
+    "assistant_ring_frames_max": "Gauge: the most frames that waited in an assistant ring so far.",
     "live_packets_dropped": "Reports of live calls that the console did not take; never awaited.",
 }
 
@@ -164,6 +163,11 @@ HISTOGRAMS: dict[str, Histogram] = {
     "mark_round_trip_ms": Histogram("Time from sending a mark to its return.", _WAITS_MS),
     "loop_delay_ms": Histogram("How late heartbeats of the event loop were.", _DELAYS_MS),
     "dsp_pass_ms": Histogram("Duration of a pass that found work.", _DELAYS_MS, "dsp"),
+    "dsp_queue_age_ms": Histogram(
+        "Age of the oldest caller frame when a pass took it, by how many waited behind it.",
+        (20, 40, 60, 80, 100, 160, 320, 580),
+        "dsp",
+    ),
     "dsp_batch_frames": Histogram(
         "Frames processed in one pass.", (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1_600), "dsp"
     ),
@@ -179,6 +183,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
 assert {name.partition("/")[0] for name in COUNTERS if "/" in name} == set(FAMILIES)
 
 _COUNTER_AT = {name: len(Field) + i for i, name in enumerate(COUNTERS)}
+#: What is true of a process, not of its predecessors: an open breaker dies with its worker.
+_GAUGES = tuple(name for name, text in COUNTERS.items() if text.startswith("Gauge:"))
 
 
 def _place_histograms(at: int) -> dict[str, tuple[int, tuple[int, ...]]]:
@@ -266,6 +272,7 @@ class Row:
         """Give the row to a new child: liveness starts afresh, counters go on (supervisor only)."""
         for field in Field:
             self.set(field, 0)
+        self._forget()
         self.set(Field.STARTED_NS, now_ns)
         self.set(Field.HEARTBEAT_NS, now_ns)
         self.set(Field.PID, pid)
@@ -276,6 +283,11 @@ class Row:
         for field in (Field.PID, Field.CALLS, Field.CAPACITY, Field.CONNECTIONS, Field.ADMITS):
             self.set(field, 0)
         self.set(Field.LOOP_LAG_NS, 0)
+        self._forget()
+
+    def _forget(self) -> None:
+        for gauge in _GAUGES:
+            self.gauge(gauge, 0)
 
 
 class Scoreboard:

@@ -24,7 +24,7 @@ from audio.g711 import decode
 from gateway import clock
 from gateway.conversation.care import CallPolicy
 from gateway.conversation.turn import State
-from gateway.pipeline import Speech
+from gateway.providers.base import Speech
 from gateway.providers.scripted import ScriptedSpeechToText, ScriptedTextToSpeech
 from tests.gateway.test_pipeline import Parrot
 from tests.simulation.stage import VOICE, Call, Rings, ShortCut

@@ -17,6 +17,9 @@ PACKAGES = ("supervisor", "audio", "gateway", "loadtest")
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
 OWN_LIMITS = {"gateway/session.py": 250, "gateway/pipeline.py": 350}
+#: Of the kernel, of libraries, of the state diagrams; the last one is of the Grafana beside us.
+NO_SETTINGS = {"BACK_OFF", "DSP_LAG_MS_MAX", "OPENBLAS_CORETYPE", "SCM_RIGHTS", "SO_REUSEPORT"}
+NO_SETTINGS |= {"GRAFANA_PASSWORD"}
 BANNED_NAMES = {"utils", "helpers", "common", "manager", "misc", "util"}
 
 
@@ -102,6 +105,14 @@ def test_env_example_is_the_settings() -> None:
     for field, info in fields.items():
         assert info.description, f"{field} has no description"
         assert info.description in text.replace("\n# ", " "), f"{field}: description differs"
+
+
+def test_every_setting_that_a_page_names_exists() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    known = {name.upper() for name in Settings.model_fields} | NO_SETTINGS
+    for page in pages:
+        named = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", page.read_text()))
+        assert named - known == set(), page.name
 
 
 def test_no_paths_of_one_machine_and_no_index_addresses() -> None:

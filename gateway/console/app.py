@@ -90,6 +90,7 @@ async def _serve(inherited: Inherited) -> None:
     stop_when_told(stop, inherited.alive_fd)
     database = Database(settings.data_dir / DATABASE)
     view = View()
+    await view.recall(database)
     recorder = Recorder(
         settings.data_dir, database, inherited.records_fds, row, view, settings.records_days
     )

@@ -34,7 +34,10 @@ State = Literal["listening", "caller", "thinking", "assistant"]
 
 @dataclass(slots=True)
 class LiveCall:
-    """One call; texts are cut to TEXT_CHARS_MAX. ``heard_text``: what of an interrupted turn."""
+    """One call: what both said last, cut to TEXT_CHARS_MAX, and who of them (``role``) came last.
+
+    ``heard_text``: what was heard of the assistant's text when it was interrupted, else None.
+    """
 
     call_id: str
     worker: int
@@ -46,7 +49,8 @@ class LiveCall:
     called_number: str = ""
     language: str = ""
     role: str = ""
-    text: str = ""
+    caller_text: str = ""
+    assistant_text: str = ""
     heard_text: str | None = None
     response_ms: int | None = None
     turns: int = 0
@@ -58,13 +62,24 @@ class LiveCall:
         """What a watcher is told when it has changed."""
         names = (
             "call_id", "worker", "started_at_ms", "wire", "responder", "caller_number",
-            "called_number", "language", "role", "text", "heard_text", "response_ms", "turns",
+            "called_number", "language", "caller_text", "assistant_text", "heard_text",
+            "response_ms", "turns",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def levels(self) -> tuple[str, State, int, int]:
         """What a watcher is told each time."""
         return self.call_id, self.state, self.caller_dbfs, self.assistant_dbfs
+
+    def say(self, turn: TurnTaken) -> None:
+        """Take what a party has said."""
+        self.role, text = turn.role, turn.text[:TEXT_CHARS_MAX]
+        if turn.role == "caller":
+            self.caller_text = text
+        else:
+            self.assistant_text, self.heard_text = text, None
+        self.turns += 1
+        self.language = turn.language or self.language
 
     def hear(self, said: CallSeen) -> None:
         """Take a report's numbers, and find out whose turn it is."""
@@ -115,10 +130,8 @@ class LiveCalls:
                 setattr(call, name, getattr(event, name)[:TEXT_CHARS_MAX])
             call.started_at_ms = event.at_ms
         elif isinstance(event, TurnTaken):
-            call.role, call.text = event.role, event.text[:TEXT_CHARS_MAX]
-            call.heard_text, call.turns = None, call.turns + 1
-            call.language = event.language or call.language
-        elif isinstance(event, TurnInterrupted) and call.role == "assistant":
+            call.say(event)
+        elif isinstance(event, TurnInterrupted) and call.assistant_text:
             call.heard_text = event.heard_text[:TEXT_CHARS_MAX]
         elif isinstance(event, TurnAnswered):
             call.response_ms = event.response_ms

@@ -31,6 +31,8 @@ from supervisor.scoreboard import Scoreboard
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 200
 EXPORT_MAX = 10_000
+#: Without it Excel takes UTF-8 for the system's own code page, and Cyrillic for noise.
+BYTE_ORDER_MARK = "\ufeff"
 BODY_BYTES_MAX = 4_096
 SEQUENCE_DIGITS_MAX = 18 + 1
 
@@ -141,7 +143,8 @@ class Pages:
         except StoreUnavailableError as error:
             return PlainTextResponse(f"{error}\n", 503)
         name = {"content-disposition": 'attachment; filename="messages.csv"'}
-        return Response(messages_csv(found), media_type="text/csv", headers=name)
+        body = BYTE_ORDER_MARK + messages_csv(found)
+        return Response(body, media_type="text/csv", headers=name)
 
     async def mark_done(self, request: Request) -> Response:
         """Note that a message is done, or open again."""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 from gateway import clock
+from gateway.console.database import Database, StoreUnavailableError
 from gateway.console.latency import LatencyHour
 from gateway.console.live import LiveCalls
 from gateway.ops.live import CallsSeen
 from gateway.ops.records import Event, TurnAnswered
+
+HOUR_MS = 3_600_000
+#: Of longer calls the chart does not show what was before a restart of the console.
+CALL_MS_MAX = 3 * HOUR_MS
+RECALL_TIMEOUT_S = 1.0
 
 
 class View:
@@ -22,6 +31,16 @@ class View:
         self.live.happened(worker, event, clock.now_ns())
         if isinstance(event, TurnAnswered) and event.response_ms >= 0:
             self.latency.add(event.response_ms, clock.wall_ms())
+
+    async def recall(self, database: Database) -> None:
+        """Take the last hour's answers from the database, as far as it has them and is quick."""
+        now_ms = clock.wall_ms()
+        since_ms = (now_ms - HOUR_MS, now_ms - CALL_MS_MAX - HOUR_MS)
+        with contextlib.suppress(StoreUnavailableError, TimeoutError):
+            async with asyncio.timeout(RECALL_TIMEOUT_S):
+                found = await database.use(lambda store: store.answers_since(*since_ms))
+            for at_ms, response_ms in found:
+                self.latency.add(response_ms, at_ms)
 
     def stored(self) -> None:
         """The database has something new."""

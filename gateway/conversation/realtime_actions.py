@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from gateway.conversation.call_tools import Keep, Leave
 from gateway.conversation.history import Role
-from gateway.conversation.realtime_tools import Keep, Leave
 from gateway.providers.realtime_events import JsonObject
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from audio.format import PCM_BYTES_PER_SAMPLE, TTS_RATE, WIRE_RATE, Encoding
+from gateway.conversation.call_tools import tools
 from gateway.conversation.profile import Profile
-from gateway.conversation.realtime_tools import tools
 from gateway.providers.realtime_events import JsonObject
 
 #: About 100 s of speech: longer than any answer on the telephone, shorter than what we hold.

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from audio.format import NS_PER_MS
+from gateway.conversation.call_tools import Keep, Leave, Refused, read_request
 from gateway.conversation.history import Role
 from gateway.conversation.realtime_actions import (
     Action,
@@ -45,7 +46,6 @@ from gateway.conversation.realtime_plan import (
     TurnDetection,
 )
 from gateway.conversation.realtime_playout import Item, Playout
-from gateway.conversation.realtime_tools import Keep, Leave, Refused, read_request
 from gateway.providers import realtime_events as events
 from gateway.providers.realtime_events import GarbageError, JsonObject, id_of, object_of, text_of
 

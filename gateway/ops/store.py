@@ -42,6 +42,8 @@ from gateway.ops.records import (
 )
 
 SCHEMA_VERSION = 1
+#: Pages that the database keeps in memory: enough for the last day, where SQLite would take 2 MB.
+_CACHE_KIB = 256
 BUSY_TIMEOUT_S = 1.0
 IMPORT_BATCH = 500
 TURNS_PER_ANSWER_MAX = 2_000
@@ -101,6 +103,10 @@ _MARK_DONE = """INSERT OR IGNORE INTO messages_done
 SELECT call_id, sequence, :at_ms FROM messages WHERE call_id = :call_id AND sequence = :sequence"""
 
 _MARK_OPEN = "DELETE FROM messages_done WHERE call_id = :call_id AND sequence = :sequence"
+
+_ANSWERS_SINCE = """SELECT answers.at_ms, response_ms FROM calls JOIN answers USING (call_id)
+WHERE first_sequence >= :sequence AND answers.at_ms >= :at_ms AND response_ms >= 0
+ORDER BY answers.at_ms"""
 
 _IS_MESSAGE = "SELECT 1 FROM messages WHERE call_id = :call_id AND sequence = :sequence"
 
@@ -342,6 +348,14 @@ class RecordsStore:
             self._db.execute(_MARK_OPEN if done_at_ms is None else _MARK_DONE, values)
         return True
 
+    def answers_since(self, at_ms: int, calls_since_ms: int) -> list[tuple[int, int]]:
+        """When answers began and how long their callers had waited, of calls not older than that.
+
+        By the start of their calls, for answers have no index by time.
+        """
+        bounds = {"at_ms": at_ms, "sequence": calls_since_ms * 1_000_000}
+        return [(row[0], row[1]) for row in self._db.execute(_ANSWERS_SINCE, bounds)]
+
     def forget_before(self, sequence: int, calls_max: int) -> int:
         """Delete the oldest calls of which everything is older; returns how many (a batch)."""
         bounds = {"sequence": sequence, "calls": calls_max}
@@ -360,6 +374,7 @@ class RecordsStore:
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._db.execute("PRAGMA secure_delete = ON")  # what is forgotten is not in the file either
         with self._transaction():
             version = self._db.execute("PRAGMA user_version").fetchone()[0]

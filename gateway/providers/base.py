@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,6 +93,20 @@ class TextToSpeech(Protocol):
     async def aclose(self) -> None:
         """Release connections."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """The two providers of a conversation, and what is heard where the second one fails.
+
+    ``apology``: language and voice -> 24 kHz PCM, at once; "" = the usual voice. ``turn_model``
+    there may be as well.
+    """
+
+    stt: SpeechToText
+    tts: TextToSpeech
+    apology: Callable[[str, str], bytes] = lambda _language, _voice: b""
+    turn_model: TurnModel | None = None
 
 
 @dataclass(frozen=True, slots=True)

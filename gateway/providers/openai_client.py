@@ -30,7 +30,8 @@ from gateway.providers.deadlines import CONNECT_TIMEOUT_MS
 KEY_FOR_NOBODY = "local"
 #: Every call of a worker may speak at once; a connection is busy until its clause was played.
 CONNECTIONS_MAX = 1024
-CONNECTIONS_IDLE_MAX = 32
+#: Kept for the next answer: another one costs a TLS handshake, which the caller waits for.
+CONNECTIONS_IDLE_MAX = 256
 IDLE_TIMEOUT_S = 30
 #: No single read waits longer, whatever the deadline of the request; it is a second line only.
 READ_TIMEOUT_S = 30
@@ -68,7 +69,7 @@ def open_client(
         limits=limits,
         trust_env=not is_loopback(base_url),
         headers={"Accept-Encoding": "identity"},
-        event_hooks={"response": [bound]},
+        event_hooks={"request": [_join], "response": [bound]},
     )
     return openai.AsyncOpenAI(
         base_url=base_url,
@@ -77,6 +78,11 @@ def open_client(
         timeout=timeout,
         http_client=http,
     )
+
+
+async def _join(request: httpx2.Request) -> None:
+    """Make one body of a form's twenty parts: each would be a system call of its own."""
+    await request.aread()
 
 
 def is_loopback(base_url: str) -> bool:

@@ -9,10 +9,14 @@ here and not by the client library, whose models are stricter than the servers.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import wave
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
+from typing import TypedDict
 
+import httpx2
 import openai
 import orjson
 
@@ -31,9 +35,18 @@ LANGUAGE_CODES = {
     "ar": "ar",
 }
 #: Those a caller may speak, for a model that takes several.
-_LANGUAGES = ("en", "ru", "ar")
+_LANGUAGES = ["en", "ru", "ar"]
+#: The end of an answer comes with its last event, as a rule; a connection is not worth more.
+FINISH_MS_MAX = 20
 _STREAMING = ("gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 _TAKES_KEYWORDS = ("gpt-transcribe",)
+
+
+class _Form(TypedDict):
+    path: str
+    files: list[tuple[str, tuple[str, bytes, str]]]
+    body: dict[str, object]
+    options: openai.RequestOptions
 
 
 class OpenAISpeechToText:
@@ -71,37 +84,53 @@ class OpenAISpeechToText:
     async def _ask(
         self, wav: bytes, language: str, keywords: Sequence[str], response_format: str
     ) -> bytes:
-        answer = await self._client.audio.transcriptions.with_raw_response.create(
-            file=("utterance.wav", wav, "audio/wav"),
-            model=self._model,
-            language=language or openai.omit,
-            prompt=", ".join(keywords) or openai.omit,
-            response_format="verbose_json" if response_format == "verbose_json" else "json",
-        )
+        fields = {
+            "language": language,
+            "prompt": ", ".join(keywords),
+            "response_format": response_format,
+        }
+        answer = await self._client.post(**self._form(wav, fields), cast_to=httpx2.Response)
         return answer.content
 
     async def _streamed(self, wav: bytes, language: str, keywords: Sequence[str]) -> Transcript:
-        hints = list(keywords) if self._takes_keywords else []
-        languages = list(_LANGUAGES) if self._takes_keywords and not language else []
-        stream = await self._client.audio.transcriptions.create(
-            file=("utterance.wav", wav, "audio/wav"),
-            model=self._model,
-            language=language or openai.omit,
-            languages=languages or openai.omit,
-            keywords=hints or openai.omit,
-            prompt=openai.omit if self._takes_keywords else ", ".join(keywords) or openai.omit,
-            response_format="json",
+        fields: dict[str, object] = {"response_format": "json", "stream": True}
+        if self._takes_keywords:
+            fields |= {"keywords": list(keywords), "languages": [] if language else _LANGUAGES}
+        else:
+            fields |= {"prompt": ", ".join(keywords)}
+        stream = await self._client.post(
+            **self._form(wav, fields | {"language": language}),
+            cast_to=object,
             stream=True,
+            stream_cls=openai.AsyncStream[object],
         )
         async with stream:
             async for event in stream:
-                if event.type == "transcript.text.done":
-                    return read(event.to_dict(), language)
+                if isinstance(event, dict) and event.get("type") == "transcript.text.done":
+                    await _finish(stream)
+                    return read(event, language)
         raise ProviderError(f"{STAGE}: the stream ended without a text", retryable=True)
+
+    def _form(self, wav: bytes, fields: Mapping[str, object]) -> _Form:
+        """A request past the library's models, which cost as much as all the rest of it."""
+        return {
+            "path": "/audio/transcriptions",
+            "files": [("file", ("utterance.wav", wav, "audio/wav"))],
+            "body": {"model": self._model, **{k: v for k, v in fields.items() if v}},
+            "options": {"headers": {"Content-Type": "multipart/form-data"}},
+        }
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+async def _finish(stream: openai.AsyncStream[object]) -> None:
+    """Read the end of an answer that has told all: only then is its connection kept."""
+    with suppress(TimeoutError, openai.APIError, ProviderError, ValueError):
+        async with asyncio.timeout(FINISH_MS_MAX / 1000):
+            async for _ in stream:
+                pass
 
 
 def to_wav(pcm: bytes) -> bytes:

@@ -42,8 +42,13 @@ def stt_servers(settings: Settings, speech_url: str) -> list[ServerSpec]:
 
 
 def tts_servers(settings: Settings, speech_url: str) -> list[ServerSpec]:
-    """Who speaks."""
-    return _servers("tts", settings, (settings.tts_base_url, settings.tts_model), speech_url)
+    """Who speaks. Our own server is the last that is asked wherever it runs, listed or not."""
+    specs = _servers("tts", settings, (settings.tts_base_url, settings.tts_model), speech_url)
+    if settings.needs_speech_server and not any(spec.is_local for spec in specs):
+        specs.append(
+            ServerSpec("tts", speech_url, OTHER_DEFAULTS["tts"], api_key="", is_local=True)
+        )
+    return specs
 
 
 def llm_servers(settings: Settings) -> list[ServerSpec]:

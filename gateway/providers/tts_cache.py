@@ -67,6 +67,10 @@ class CachedTextToSpeech:
         finally:
             self._live -= 1
 
+    def recall(self, text: str, language: str, voice: str) -> bytes:
+        """What is kept of a sentence, whole, at once; empty when it is not."""
+        return self._kept.get((text, language, voice), b"")
+
     async def prepare(self, sentences: Iterable[Sentence]) -> int:
         """Have these ready, one after the other, while no call needs the server.
 

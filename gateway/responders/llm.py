@@ -14,13 +14,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from gateway.conversation.briefing import briefing
+from gateway.conversation.call_tools import Keep, Leave, Refused, read_request, tools
 from gateway.conversation.chat_thread import ChatThread, Exchange, tool_messages
 from gateway.conversation.clauses import ClauseSplitter
 from gateway.conversation.endpointing import Question
 from gateway.conversation.language import normalise
 from gateway.conversation.lexicon import lexicon
 from gateway.conversation.profile import Profile
-from gateway.conversation.realtime_tools import Keep, Leave, Refused, read_request, tools
 from gateway.errors import ProviderError
 from gateway.limits import CHAT_REPLY_TOKENS_MAX, CHAT_ROUNDS_MAX
 from gateway.providers.base import Chat, ChatRequest, ToolCall

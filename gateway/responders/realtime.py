@@ -26,6 +26,7 @@ from typing import Self
 from audio.format import FRAME_MS, WIRE_FORMATS, Encoding
 from gateway import clock
 from gateway.conversation.barge_in import BargeIn
+from gateway.conversation.call_tools import Keep, Leave
 from gateway.conversation.endpointing import EndpointingPolicy, Verdict, decide
 from gateway.conversation.realtime_actions import (
     Action,
@@ -40,7 +41,6 @@ from gateway.conversation.realtime_actions import (
 from gateway.conversation.realtime_cost import PRICES_FILE, Meter, Price, parse_prices
 from gateway.conversation.realtime_plan import Plan, TurnDetection, greeting, instructions
 from gateway.conversation.realtime_talk import Talk
-from gateway.conversation.realtime_tools import Keep, Leave
 from gateway.conversation.speech import SpeechDetector
 from gateway.conversation.timing import TurnTimes
 from gateway.errors import ProviderError

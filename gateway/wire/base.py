@@ -104,6 +104,30 @@ class Step(NamedTuple):
 #: The legal order of one wire's messages: (state, kind of message) -> step. Total over its kinds.
 OrderTable = Mapping[tuple[StreamState, str], Step]
 
+_NEW, _LIVE, _ENDED = StreamState.NEW, StreamState.LIVE, StreamState.ENDED
+
+#: What carriers have in common; after ``stop``, stragglers are ignored.
+CARRIER_ORDER: OrderTable = {
+    (_NEW, "connected"): Step(_NEW, ignored=True),
+    (_NEW, "start"): Step(_LIVE),
+    (_NEW, "media"): Step(_NEW, fault="media-before-start"),
+    (_NEW, "mark"): Step(_NEW, fault="before-start"),
+    (_NEW, "dtmf"): Step(_NEW, fault="before-start"),
+    (_NEW, "stop"): Step(_NEW, fault="before-start"),
+    (_LIVE, "connected"): Step(_LIVE, ignored=True),
+    (_LIVE, "start"): Step(_LIVE, fault="second-start"),
+    (_LIVE, "media"): Step(_LIVE),
+    (_LIVE, "mark"): Step(_LIVE),
+    (_LIVE, "dtmf"): Step(_LIVE),
+    (_LIVE, "stop"): Step(_ENDED),
+    (_ENDED, "connected"): Step(_ENDED, ignored=True),
+    (_ENDED, "start"): Step(_ENDED, fault="second-start"),
+    (_ENDED, "media"): Step(_ENDED, ignored=True),
+    (_ENDED, "mark"): Step(_ENDED, ignored=True),
+    (_ENDED, "dtmf"): Step(_ENDED, ignored=True),
+    (_ENDED, "stop"): Step(_ENDED, ignored=True),
+}
+
 _WHY: dict[WireFault, str] = {
     "media-before-start": "audio came before its call began",
     "before-start": "this came before its call began",

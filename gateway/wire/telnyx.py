@@ -35,6 +35,7 @@ from audio.format import (
 )
 from gateway.errors import LocalWireError, RemoteWireError
 from gateway.wire.base import (
+    CARRIER_ORDER,
     ID_CHARS_MAX,
     JsonObject,
     OrderTable,
@@ -69,29 +70,13 @@ L16Order = Literal["big", "little"]
 
 _NEW, _LIVE, _ENDED = StreamState.NEW, StreamState.LIVE, StreamState.ENDED
 
-#: A repeated ``start`` of the same stream never gets here; after ``stop``, stragglers are ignored.
+#: A repeated ``start`` of the same stream never gets here.
 ORDER: OrderTable = {
-    (_NEW, "connected"): Step(_NEW, ignored=True),
-    (_NEW, "start"): Step(_LIVE),
+    **CARRIER_ORDER,
     (_NEW, "media"): Step(_NEW),  # it has overtaken the start: a few are kept
-    (_NEW, "mark"): Step(_NEW, fault="before-start"),
-    (_NEW, "dtmf"): Step(_NEW, fault="before-start"),
     (_NEW, "error"): Step(_NEW),
-    (_NEW, "stop"): Step(_NEW, fault="before-start"),
-    (_LIVE, "connected"): Step(_LIVE, ignored=True),
-    (_LIVE, "start"): Step(_LIVE, fault="second-start"),
-    (_LIVE, "media"): Step(_LIVE),
-    (_LIVE, "mark"): Step(_LIVE),
-    (_LIVE, "dtmf"): Step(_LIVE),
     (_LIVE, "error"): Step(_LIVE),
-    (_LIVE, "stop"): Step(_ENDED),
-    (_ENDED, "connected"): Step(_ENDED, ignored=True),
-    (_ENDED, "start"): Step(_ENDED, fault="second-start"),
-    (_ENDED, "media"): Step(_ENDED, ignored=True),
-    (_ENDED, "mark"): Step(_ENDED, ignored=True),
-    (_ENDED, "dtmf"): Step(_ENDED, ignored=True),
     (_ENDED, "error"): Step(_ENDED),
-    (_ENDED, "stop"): Step(_ENDED, ignored=True),
 }
 
 #: Telnyx has published names of both kinds.

@@ -27,11 +27,11 @@ from audio.format import FRAME_MS, WIRE_RATE, Encoding
 from gateway.errors import LocalWireError, RemoteWireError
 from gateway.limits import PAYLOAD_BYTES_MAX
 from gateway.wire.base import (
+    CARRIER_ORDER,
     COUNT_MAX,
     JsonObject,
     OrderTable,
     Role,
-    Step,
     StreamState,
     first_text,
     language_hint,
@@ -57,29 +57,10 @@ from gateway.wire.sequel import Sequel
 
 Dialect = Literal["standard", "nested"]
 
-_NEW, _LIVE, _ENDED = StreamState.NEW, StreamState.LIVE, StreamState.ENDED
+_NEW, _LIVE = StreamState.NEW, StreamState.LIVE
 
-#: A repeated ``start`` of the same stream never gets here; after ``stop``, stragglers are ignored.
-ORDER: OrderTable = {
-    (_NEW, "connected"): Step(_NEW, ignored=True),
-    (_NEW, "start"): Step(_LIVE),
-    (_NEW, "media"): Step(_NEW, fault="media-before-start"),
-    (_NEW, "mark"): Step(_NEW, fault="before-start"),
-    (_NEW, "dtmf"): Step(_NEW, fault="before-start"),
-    (_NEW, "stop"): Step(_NEW, fault="before-start"),
-    (_LIVE, "connected"): Step(_LIVE, ignored=True),
-    (_LIVE, "start"): Step(_LIVE, fault="second-start"),
-    (_LIVE, "media"): Step(_LIVE),
-    (_LIVE, "mark"): Step(_LIVE),
-    (_LIVE, "dtmf"): Step(_LIVE),
-    (_LIVE, "stop"): Step(_ENDED),
-    (_ENDED, "connected"): Step(_ENDED, ignored=True),
-    (_ENDED, "start"): Step(_ENDED, fault="second-start"),
-    (_ENDED, "media"): Step(_ENDED, ignored=True),
-    (_ENDED, "mark"): Step(_ENDED, ignored=True),
-    (_ENDED, "dtmf"): Step(_ENDED, ignored=True),
-    (_ENDED, "stop"): Step(_ENDED, ignored=True),
-}
+#: A repeated ``start`` of the same stream never gets here.
+ORDER: OrderTable = CARRIER_ORDER
 
 _ENCODINGS = {"audio/x-mulaw": Encoding.MULAW, "audio/x-alaw": Encoding.ALAW}
 _STREAM_ID_KEYS = ("streamSid", "stream_sid", "streamId", "stream_id")

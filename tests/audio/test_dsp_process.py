@@ -214,3 +214,20 @@ def _fork(
     while board.row("dsp", index).get(Field.PHASE) != Phase.READY:
         os.sched_yield()
     return pid
+
+
+def test_how_long_frames_waited_is_told_for_the_slot_furthest_behind(
+    make_plane: Callable[..., Plane],
+) -> None:
+    plane = make_plane()
+    nbytes = WIRE_FORMATS[Encoding.MULAW].frame_bytes
+    for slot, behind in zip(plane.slots, (2, 5), strict=False):
+        slot.lease(Encoding.MULAW, tag=1)
+        for _ in range(behind):
+            assert slot.caller.push(bytes(nbytes))
+            assert slot.assistant.push(bytes(PCM_RATE // 50 * 2))
+    plane.work()
+    ages, total_ms = plane.row.histogram("dsp_queue_age_ms")
+    assert (sum(ages), total_ms) == (5, (5 + 4 + 3 + 2 + 1) * 20)
+    for ring in ("caller_ring_frames_max", "assistant_ring_frames_max"):
+        assert plane.row.counter(ring) == 5

@@ -33,9 +33,6 @@ class Rings:
         pcm = self._array(np.int16, place.cell_bytes // 2, place.payload_at)
         pcm[slot, self._next(SlotWord.ASSISTANT_HEAD, SlotWord.ASSISTANT_DONE, slot)] = amplitude
 
-    def waiting(self, word: SlotWord, slot: int, frames: int) -> None:
-        self.arena.words[self.arena.layout.word_index(word, slot)] += frames
-
     def _array(self, kind: type, width: int, at: int) -> np.ndarray:
         slots = self.arena.layout.slots
         return np.ndarray((slots, CELLS, width), kind, self.arena.buffer, at)
@@ -43,7 +40,7 @@ class Rings:
     def _next(self, head: SlotWord, done: SlotWord, slot: int) -> int:
         index = self.arena.layout.word_index(done, slot)
         cell = self.arena.words[index] % CELLS
-        self.waiting(head, slot, 1)
+        self.arena.words[self.arena.layout.word_index(head, slot)] += 1
         self.arena.words[index] += 1
         return cell
 
@@ -73,15 +70,6 @@ def test_the_loudest_of_the_newest_frames_counts(rings: Rings) -> None:
     rings.caller(0, level=1.0, probability=0.1)
     rings.caller(0, level=0.01, probability=0.1, frames=2 * CELLS)
     assert rings.meter.read([0]) == [SILENT._replace(caller_dbfs=-40)]
-
-
-def test_how_much_waits_in_the_deepest_ring(rings: Rings) -> None:
-    assert rings.meter.waiting([]) == (0, 0)
-    rings.waiting(SlotWord.CALLER_HEAD, 0, 3)
-    rings.waiting(SlotWord.CALLER_HEAD, 1, 7)
-    rings.waiting(SlotWord.ASSISTANT_HEAD, 2, 5)
-    assert rings.meter.waiting([0, 1, 2]) == (7, 5)
-    assert rings.meter.waiting([0]) == (3, 0)
 
 
 def test_more_slots_than_are_looked_at_together(make_arena: Callable[[int], Arena]) -> None:

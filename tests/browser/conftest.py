@@ -9,19 +9,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 from tests.integration.conftest import ROOT, Gateway
 from tests.integration.conftest import gateway as gateway  # a fixture
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+NAMES = ("chromium", "chromium-browser", "chrome", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 CLIP = ROOT / "tests/fixtures/clips/en/goforward.wav"
-SIZE = {"width": 1360, "height": 900}
+SIZE = ViewportSize(width=1360, height=900)
 FAKE_DEVICE = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
 )
+#: No sandbox inside one, and no more than the 64 MB of /dev/shm that Docker gives.
+AS_ROOT_IN_A_CONTAINER = ("--no-sandbox", "--disable-dev-shm-usage")
 PATIENCE_MS = 90_000
 
 Browse = Callable[..., Page]
@@ -40,7 +43,14 @@ def microphone(path: Path, silence_s: float) -> Path:
 
 def screenshot(page: Page, name: str, folder: Path) -> None:
     """Keep a picture; in the folder SCREENSHOTS names, when it is set."""
-    page.screenshot(path=Path(os.environ.get("SCREENSHOTS", folder)) / f"{name}.png")
+    page.screenshot(
+        path=Path(os.environ.get("SCREENSHOTS", folder)) / f"{name}.png", full_page=True
+    )
+
+
+def enough(count: int) -> int:
+    """How many of as many will do: most for a picture, half of them on a machine that is slow."""
+    return count * 9 // 10 if "SCREENSHOTS" in os.environ else count // 2
 
 
 @pytest.fixture
@@ -56,7 +66,7 @@ def browse(tmp_path: Path) -> Iterator[Browse]:
             sound = microphone(tmp_path / "microphone.wav", silence_s=3)
             fake = [*FAKE_DEVICE, f"--use-file-for-fake-audio-capture={sound}"] if speaks else []
             browser = playwright.chromium.launch(
-                executable_path=CHROMIUM, args=["--no-sandbox", *fake]
+                executable_path=CHROMIUM, args=[*AS_ROOT_IN_A_CONTAINER, *fake]
             )
             browsers.append(browser)
             context = browser.new_context(viewport=SIZE, color_scheme=scheme)  # type: ignore[arg-type]

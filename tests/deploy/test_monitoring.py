@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from gateway.ops.metrics import Exposition, Usage
 from supervisor.kinds import CONSOLE, DSP, SPEECH, WORKER
 from supervisor.scoreboard import Field, RowName, Scoreboard
+from tests.promtool import DEPLOY, promtool
 
-DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 ALERTS = DEPLOY / "alerts.yml"
 CASES = DEPLOY / "alerts_test.yml"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "voice-gateway.json"
@@ -67,23 +65,6 @@ def test_each_alert_has_a_case_and_says_what_to_do() -> None:
     assert set(re.findall(r'alertname="(\w+)"', CASES.read_text())) == set(alerts)
     for part in ("summary: ", "action: ", "severity: "):
         assert text.count(part) == len(alerts), part
-
-
-def promtool(*arguments: str | Path, told: str = "") -> str:
-    """Its output; skipped where it is not installed."""
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
-    run = subprocess.run(
-        [program, *arguments],
-        cwd=DEPLOY,
-        input=told,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
 
 
 def test_prometheus_finds_no_fault_in_the_exposition() -> None:

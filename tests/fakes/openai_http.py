@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import email
 import itertools
 import json
 import socket
@@ -24,9 +23,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
+import uvloop
 from openai.types import Model
 from openai.types.audio import (
     Transcription,
@@ -34,13 +34,14 @@ from openai.types.audio import (
     TranscriptionTextDoneEvent,
     TranscriptionVerbose,
 )
-from openai.types.chat import ChatCompletionChunk
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tests.fakes.openai_shapes import chat_chunk, form_fields, sse_event, tool_deltas, word_chunk
 
 KEY = "sk-fake-0123456789abcdefghij"
 FOREVER_S = 3600
@@ -100,16 +101,30 @@ class _Resettable(H11Protocol):
     """An HTTP protocol whose connections the application can reset."""
 
     transports: dict[object, asyncio.Transport] = {}  # noqa: RUF012 - of the process, like ports
+    #: When the last bytes came on a connection: what reading a request costs is the fake's time.
+    came_ns: dict[object, int] = {}  # noqa: RUF012
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transports[transport.get_extra_info("peername")] = transport
+        self.peer = transport.get_extra_info("peername")
+        self.transports[self.peer] = transport
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self.came_ns[self.peer] = time.monotonic_ns()
+        super().data_received(data)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self.transports.pop(self.transport.get_extra_info("peername"), None)
+        self.transports.pop(self.peer, None)
+        self.came_ns.pop(self.peer, None)
         super().connection_lost(exc)
+
+
+def _came_ns(request: Request) -> int:
+    assert request.client is not None
+    return _Resettable.came_ns[tuple(request.client)]
 
 
 def _reset(request: Request) -> None:
@@ -128,6 +143,8 @@ class FakeOpenAI:
         self.script = script or Script()
         self.asked: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
         self.turns: dict[str, Turn] = {}
+        #: The ends of all connections on which something was asked.
+        self.peers: set[tuple[object, ...]] = set()
         #: An asker closed a stream before its end.
         self.left = asyncio.Event()
         self.url = ""
@@ -142,6 +159,7 @@ class FakeOpenAI:
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/fake/script", self.set_script, methods=["PUT"]),
                 Route("/fake/turns", self.list_turns),
+                Route("/fake/ping", self.ping),
             ]
         )
 
@@ -163,7 +181,7 @@ class FakeOpenAI:
         return JSONResponse({"object": "list", "data": [m.model_dump() for m in listed]})
 
     async def transcribe(self, request: Request) -> Response:
-        form = _form(request.headers["content-type"], await request.body())
+        form = form_fields(request.headers["content-type"], await request.body())
         wav = form.pop("file")
         with wave.open(BytesIO(wav)) as sound:
             assert (sound.getnchannels(), sound.getsampwidth()) == (1, 2)
@@ -198,8 +216,8 @@ class FakeOpenAI:
         yield b"data: [DONE]\n\n"
 
     async def speak(self, request: Request) -> Response:
-        asked_ns = time.monotonic_ns()
         fields = json.loads(await request.body())
+        asked_ns = _came_ns(request)
         self.asked.append(("tts", fields))
         if refusal := self._refusal(request, "tts"):
             return refusal
@@ -214,17 +232,17 @@ class FakeOpenAI:
 
     async def _speech(self, turn: Turn | None) -> AsyncIterator[bytes]:
         await asyncio.sleep(self.script.tts_ms / 1000)
-        if turn is not None and turn.audio_sent_ns < 0:
-            turn.audio_sent_ns = time.monotonic_ns()
         left = self.script.speech_ms * 48
         while left > 0:
             size = min(left, 9_601)  # an odd number: samples are cut
             yield (b"\x00\x10" * (size // 2 + 1))[:size]
+            if turn is not None and turn.audio_sent_ns < 0:
+                turn.audio_sent_ns = time.monotonic_ns()
             left -= size
 
     async def chat(self, request: Request) -> Response:
-        asked_ns = time.monotonic_ns()
         fields = json.loads(await request.body())
+        asked_ns = _came_ns(request)
         self.asked.append(("llm", fields))
         if refusal := self._refusal(request, "llm"):
             return refusal
@@ -244,13 +262,13 @@ class FakeOpenAI:
         clause_at = text.find(". ") + 2
         sent = 0
         for word in text.split(" ") if text else ():
-            yield sse_event(chat_chunk({"content": word + " "}))
+            yield sse_event(word_chunk(word + " "))
             sent += len(word) + 1
             if turn is not None and turn.clause_sent_ns < 0 and sent >= clause_at:
                 turn.clause_sent_ns = time.monotonic_ns()
             await asyncio.sleep(script.token_ms / 1000)
         for index, call in enumerate(calls):
-            for delta in _tool_deltas(index, call):
+            for delta in tool_deltas(index, call):
                 yield sse_event(chat_chunk(delta))
         yield sse_event(chat_chunk({}, "tool_calls" if calls else "stop"))
         yield sse_event(chat_chunk(None, usage=(20, len(text) // 4)))
@@ -267,6 +285,15 @@ class FakeOpenAI:
     async def list_turns(self, _: Request) -> Response:
         return JSONResponse([asdict(turn) for turn in self.turns.values()])
 
+    async def ping(self, request: Request) -> Response:
+        """When this request had come, and when that was sent: the ways there and back."""
+
+        async def times() -> AsyncIterator[bytes]:
+            yield b"%d " % _came_ns(request)
+            yield b"%d\n" % time.monotonic_ns()
+
+        return StreamingResponse(times(), media_type="text/plain")
+
     def _turn_of(self, text: str) -> Turn | None:
         """The turn whose number a spoken text names."""
         if not (self.script.number_turns and text.startswith("Number ")):
@@ -282,6 +309,8 @@ class FakeOpenAI:
 
     def _refusal(self, request: Request, stage: str) -> Response | None:
         """The answer to a request that is not let in; what breaks later is kept for then."""
+        assert request.client is not None
+        self.peers.add(tuple(request.client))
         fault = self._fault(stage)
         request.state.fault = fault
         if request.headers.get("authorization") not in (f"Bearer {KEY}", "Bearer local"):
@@ -361,62 +390,6 @@ async def _broken(request: Request, kind: str) -> AsyncIterator[bytes]:
         raise ValueError(kind)
 
 
-def _form(content_type: str, body: bytes) -> dict[str, Any]:
-    """The fields of a multipart form; a list where a name has [] behind it."""
-    head = f"Content-Type: {content_type}\r\n\r\n".encode()
-    found: dict[str, Any] = {}
-    for part in cast("list[Any]", email.message_from_bytes(head + body).get_payload()):
-        name = part.get_param("name", header="content-disposition")
-        value = part.get_payload(decode=True)
-        if name.endswith("[]"):
-            found.setdefault(name[:-2], []).append(value.decode())
-        else:
-            found[name] = value if name == "file" else value.decode()
-    return found
-
-
-def sse_event(data: str) -> bytes:
-    return f"data: {data}\n\n".encode()
-
-
-def chat_chunk(
-    delta: dict[str, Any] | None, finish: str | None = None, usage: tuple[int, int] | None = None
-) -> str:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    fields: dict[str, Any] = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 0,
-        "model": "fake",
-        "choices": [] if delta is None else [choice],
-    }
-    if usage is not None:
-        prompt, completion = usage
-        fields["usage"] = {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        }
-    return ChatCompletionChunk.model_validate(fields).model_dump_json()
-
-
-def _tool_deltas(index: int, call: dict[str, str]) -> list[dict[str, Any]]:
-    """One tool call in fragments, as the real API cuts it."""
-    arguments = call["arguments"]
-    half = len(arguments) // 2
-    first = {
-        "index": index,
-        "id": f"call_{index}",
-        "type": "function",
-        "function": {"name": call["name"], "arguments": ""},
-    }
-    rest = [
-        {"index": index, "function": {"arguments": part}}
-        for part in (arguments[:half], arguments[half:])
-    ]
-    return [{"tool_calls": [one]} for one in (first, *rest)]
-
-
 def _error(status: int, message: str, param: str | None) -> Response:
     body = {"error": {"message": message, "type": "fake_error", "param": param, "code": None}}
     return JSONResponse(body, status)
@@ -430,6 +403,8 @@ async def serving(
     fake = FakeOpenAI(script)
     if sock is None:
         sock = socket.create_server(("127.0.0.1", 0))
+    # Asyncio leaves it off where a socket does not name its protocol: 40 ms for a small answer.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     fake.url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
     config = uvicorn.Config(
         fake.app(),
@@ -469,7 +444,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             await asyncio.Event().wait()
 
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(run())
+        uvloop.run(run())
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from gateway.conversation.endpointing import Question
 from gateway.conversation.lexicon import lexicon
 from gateway.conversation.turn import State
 from gateway.errors import ProviderError
-from gateway.pipeline import Speech
-from gateway.providers.base import TurnModel
+from gateway.providers.base import Speech, TurnModel
 from gateway.providers.scripted import ScriptedSpeechToText, ScriptedTextToSpeech
 from gateway.responders.base import HangUp, Reply, Say, TakeMessage, Transfer
 from tests.simulation.stage import VOICE, Call, Rings
@@ -79,7 +78,7 @@ def perform(
     async def play() -> Call:
         stt = ScriptedSpeechToText(script, latency_ms=stt_ms)
         tts = ScriptedTextToSpeech(ms_per_char=60, latency_ms=tts_ms)
-        speech = Speech(stt, tts, turn_model)
+        speech = Speech(stt, tts, turn_model=turn_model)
         call = Call(Rings(make_arena(1)), speech, Parrot(), policy=policy)
         try:
             await scene(call)
@@ -288,63 +287,6 @@ def test_an_answer_does_not_begin_while_the_caller_goes_on(make_arena: Arenas) -
     assert call.heard("assistant")[-1] == "You said One. And two.."
 
 
-def test_a_sentence_whose_voice_does_not_fall_may_go_on_a_little_later(
-    make_arena: Arenas,
-) -> None:
-    async def scene(call: Call) -> None:
-        await greeted(call)
-        await call.say(600, pause_ms=820)
-        await call.say(600, pause_ms=820, falls=True)
-
-    call = perform(make_arena, ["One.", "One and two."], scene)
-    assert call.heard("assistant")[1:] == ["You said One and two.."]
-
-
-class Doubter:
-    """A turn model that answers in time, or too late."""
-
-    def __init__(self, latency_ms: float, *, goes_on: bool) -> None:
-        self._latency_ms, self._goes_on = latency_ms, goes_on
-        self.asked_ms: list[int] = []
-
-    async def goes_on(self, pcm: bytes) -> bool:
-        self.asked_ms.append(len(pcm) // 32)
-        await clock.sleep_ms(self._latency_ms)
-        return self._goes_on
-
-    async def aclose(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize(
-    ("latency_ms", "goes_on", "falls", "answers"),
-    [
-        (50, True, False, ["You said One and two.."]),  # waited for
-        (50, False, False, ["You said One..", "You said One and two.."]),
-        (2_000, True, False, ["You said One..", "You said One and two.."]),  # too late
-        (50, True, True, ["You said One..", "You said One and two.."]),  # no doubt, not asked
-    ],
-)
-def test_a_turn_model_is_asked_in_doubt(
-    make_arena: Arenas, latency_ms: float, *, goes_on: bool, falls: bool, answers: list[str]
-) -> None:
-    doubter = Doubter(latency_ms, goes_on=goes_on)
-
-    async def scene(call: Call) -> None:
-        await greeted(call)
-        await call.say(600, pause_ms=1_100, falls=falls)
-        if len(answers) == 2:
-            await greeted(call)
-        await call.say(600, pause_ms=1_100, falls=True)
-        await greeted(call)
-
-    call = perform(make_arena, ["One.", "One and two."], scene, turn_model=doubter)
-    assert call.heard("assistant")[1:] == answers
-    assert len(doubter.asked_ms) == (not falls)
-    # The pre-roll, what was said, and 200 ms of the pause, however late the text was there.
-    assert all(asked in range(1_000, 1_130) for asked in doubter.asked_ms)
-
-
 def test_a_mhm_before_the_answer_does_not_take_the_question_back(make_arena: Arenas) -> None:
     async def scene(call: Call) -> None:
         await greeted(call)
@@ -485,6 +427,46 @@ def test_last_words_that_cannot_be_spoken_end_the_call_at_once(make_arena: Arena
     call = perform(make_arena, [], scene)
     assert call.witness.hung_up
     assert ("failed", "tts") in call.told
+
+
+def test_what_cannot_be_spoken_is_apologised_for_once_a_reply(make_arena: Arenas) -> None:
+    """Also when nothing was ever spoken: from the greeting on."""
+
+    async def scene(call: Call) -> None:
+        await greeted(call)
+        await call.say(600)
+        await greeted(call)
+
+    asked: list[tuple[str, str]] = []
+
+    def apology(language: str, voice: str) -> bytes:
+        asked.append((language, voice))
+        return bytes(24 * 2 * 500)
+
+    async def play() -> Call:
+        stt = ScriptedSpeechToText(["what time is it"])
+        call = Call(Rings(make_arena(1)), Speech(stt, DeadTextToSpeech(), apology), Parrot())
+        try:
+            await scene(call)
+        finally:
+            await call.end()
+        return call
+
+    call = run(play())
+    assert asked == [("en", "")] * 2
+    assert call.carrier.played_ms() == 2 * 500
+    assert call.told.count(("failed", "tts")) == 3, "a greeting of two clauses, an answer of one"
+
+
+class DeadTextToSpeech:
+    """Never speaks."""
+
+    async def speak(self, text: str, language: str, voice: str = "") -> AsyncGenerator[bytes, None]:
+        raise ProviderError("dead since the start")
+        yield b""
+
+    async def aclose(self) -> None:
+        pass
 
 
 def test_a_bug_in_a_responder_is_loud(make_arena: Arenas) -> None:

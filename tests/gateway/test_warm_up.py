@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from gateway.conversation.profile import Profile
-from gateway.pipeline import Speech
 from gateway.providers.assembly import open_speech_to_text, open_text_to_speech
+from gateway.providers.base import Speech
 from gateway.reception import Reception
 from gateway.responders.registry import Staff
 from gateway.settings import Settings, load_settings

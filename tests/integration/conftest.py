@@ -22,7 +22,7 @@ from tests import segments
 from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
-START_TIMEOUT_S = 40
+START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 15
 
 
@@ -53,7 +53,7 @@ class Gateway:
     def children(self, kind: str) -> list[dict[str, Any]]:
         return [c for c in self.get("/api/workers")["children"] if c["kind"] == kind]
 
-    def simulate(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    def simulate(self, *arguments: str, within_s: int = 50) -> tuple[int, dict[str, Any], str]:
         """Run the load generator; its status, JSON report and output."""
         report = self.data_dir / "report.json"
         command = [sys.executable, "loadtest/twilio_sim.py", "--url", self.url, "--json"]
@@ -62,7 +62,7 @@ class Gateway:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=within_s,
             check=False,
         )
         found = json.loads(report.read_text()) if report.exists() else {}

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import ROOT, Gateway
 from tests.integration.test_echo import wait_until
+from tests.promtool import promtool
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -77,3 +78,14 @@ def test_calls_are_shown_while_they_last_and_a_kill_loses_no_count(
     assert [name for name in before if after[name] < before[name]] == []
     frames_in = ("voice_gateway_frames_in_total", "index=0", "kind=worker")
     assert after[frames_in] >= before[frames_in] > 0
+
+
+def test_prometheus_finds_no_fault_in_what_a_gateway_tells_after_calls(
+    gateway: Callable[..., Gateway],
+) -> None:
+    found = gateway("--workers", "2", "--responder", "echo", "--calls-per-worker", "16")
+    status, _, said = found.simulate("--calls", str(CALLS), "--seconds", "2", "--scenario", "echo")
+    assert status == 0, said
+    text = found.text("/metrics")
+    assert promtool("check", "metrics", told=text) == ""
+    assert samples(found)["voice_gateway_calls_total", "index=0", "kind=worker"] > 0

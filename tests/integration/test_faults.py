@@ -6,12 +6,17 @@ was lost, who was served, what is left. How fast all that was is measured by the
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from loadtest.fault_rows.bench import Bench
-from loadtest.faults import ROWS, measure
+from loadtest.fault_rows.gateway import until
+from loadtest.faults import EXIT_INTERRUPTED, ROWS, measure
 
 #: Drains and orphans are tested in test_worker_duties.
 SMALL = ("kill-worker", "stop-worker", "kill-dsp", "reload")
@@ -29,6 +34,20 @@ def failures(name: str, bench: Bench, *, timed: bool) -> list[str]:
 def test_the_calls_survive(name: str, tmp_path: Path) -> None:
     bench = Bench(tmp_path, calls=12, workers=2, dsp_processes=2, brief=True)
     assert failures(name, bench, timed=False) == []
+
+
+@pytest.mark.timeout(120)
+def test_who_ends_the_command_ends_its_gateways_too() -> None:
+    """With SIGTERM, as a CI does that has waited enough; they are in sessions of their own."""
+    command = [sys.executable, "-m", "loadtest.faults", "--quick", "--rows", "churn"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
+        process = psutil.Process(running.pid)
+        assert until(lambda: len(process.children(recursive=True)) > 3, 60)
+        started = process.children(recursive=True)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == EXIT_INTERRUPTED
+    left = psutil.wait_procs(started, timeout=10)[1]
+    assert left == []
 
 
 @pytest.mark.slow

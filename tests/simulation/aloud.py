@@ -20,8 +20,7 @@ from audio.arena import Arena
 from audio.format import PCM_RATE, TTS_RATE, WIRE_RATE, Encoding
 from audio.g711 import decode, encode
 from gateway import clock
-from gateway.pipeline import Speech
-from gateway.providers.base import Ear, Transcript, UtteranceEar
+from gateway.providers.base import Ear, Speech, Transcript, UtteranceEar
 from gateway.responders.base import Responder
 from gateway.speech_server.engines import Voice
 from gateway.speech_server.voices import load_espeak, load_festival, load_hibari
@@ -119,9 +118,8 @@ class Aloud(Call):
         self._frames = 0
         self.ended_ns = 0
         tts = tts or VoiceTextToSpeech({"en": "heart", "ru": "espeak-ru", "ar": "espeak-ar"})
-        super().__init__(
-            self._lines, Speech(WhisperSpeechToText(), tts), responder, language=language
-        )
+        speech = Speech(WhisperSpeechToText(), tts)
+        super().__init__(self._lines, speech, responder, language=language)
 
     @override
     def caller_frame(self) -> None:

@@ -32,8 +32,9 @@ from gateway.conversation.history import Role
 from gateway.conversation.language import ReplyLanguage
 from gateway.conversation.timing import TurnTimes
 from gateway.conversation.turn import State
-from gateway.pipeline import Pipeline, Speech
+from gateway.pipeline import Pipeline
 from gateway.player import Player
+from gateway.providers.base import Speech
 from gateway.responders.base import Responder, TakeMessage
 from gateway.wire.twilio import TwilioWire
 from supervisor.scoreboard import RowName, Scoreboard

@@ -14,7 +14,7 @@ import pytest
 from gateway import clock
 from gateway.conversation.care import CallPolicy
 from gateway.conversation.turn import State
-from gateway.pipeline import Speech
+from gateway.providers.base import Speech
 from gateway.responders.chain import Chain, Stage
 from tests.gateway.responders.reports import Reports
 from tests.simulation.chaos import (

@@ -1,7 +1,7 @@
 // The page: follows the gateway's events and draws what has changed. Everything that a caller may
 // have said is put in as text, never as markup.
 
-import { Softphone } from "/softphone.js";
+import { Softphone, milliseconds } from "/softphone.js";
 
 const RETRY_MS = 2000;
 const LIST_LIMIT = 100;
@@ -10,6 +10,7 @@ const LIVE_ROWS_MAX = 400;
 const MINUTE_MS = 60_000;
 const MINUTES = 60;
 const TURNS = { listening: "Listening", caller: "Caller speaks", thinking: "Thinking", assistant: "Assistant speaks" };
+const PARTIES = { caller: "Caller", assistant: "Assistant" };
 const THEMES = ["auto", "light", "dark"];
 const TOKEN = "console-token";
 const THEME = "console-theme";
@@ -28,16 +29,26 @@ function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-// Replaces a list only when its data has changed: focus and selection stay where they are.
+// Of a list only the items that have changed are made anew: what is open stays open, and focus and
+// selection stay where they are.
 const shown = new Map();
 function setList(id, data, make) {
-  const key = JSON.stringify(data);
-  if (shown.get(id) === key) return;
-  shown.set(id, key);
-  byId(id).replaceChildren(...data.map(make));
+  const before = shown.get(id) ?? new Map();
+  const now = new Map();
+  for (const item of data) {
+    let key = JSON.stringify(item);
+    while (now.has(key)) key += "+";
+    now.set(key, before.get(key) ?? make(item));
+  }
+  shown.set(id, now);
+  for (const [key, node] of before) if (!now.has(key)) node.remove();
+  const list = byId(id);
+  let place = 0;
+  for (const node of now.values()) {
+    if (list.children[place] !== node) list.insertBefore(node, list.children[place] ?? null);
+    place += 1;
+  }
 }
-
-const milliseconds = (value) => (value < 1000 ? `${value} ms` : `${(value / 1000).toFixed(1)} s`);
 
 function duration(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
@@ -167,7 +178,10 @@ function showCall(call) {
   setText(cells.who, nameOf(call));
   setText(cells.about, [call.language, call.wire, call.responder].filter(Boolean).join(" · "));
   setText(cells.response, call.response_ms === null ? "–" : milliseconds(call.response_ms));
-  cells.words.replaceChildren(...said(call));
+  cells.words.replaceChildren(
+    ...said({ role: "caller", text: call.caller_text, heard_text: null }, true),
+    ...said({ role: "assistant", text: call.assistant_text, heard_text: call.heard_text }, true),
+  );
 }
 
 function nameOf({ caller_number: number, call_id: id }) {
@@ -188,7 +202,11 @@ function addCall(id) {
   const [caller, assistant] = ["Caller", "Assistant"].map((party) =>
     element("meter", "", { min: "-60", max: "0", value: "-60", "aria-label": `${party}'s level`, title: party }));
   const levels = element("td", "", { class: "levels" });
-  levels.append(caller, assistant);
+  for (const meter of [caller, assistant]) {
+    const line = element("div", "");
+    line.append(element("span", meter.title, { "aria-hidden": "true" }), meter);
+    levels.append(line);
+  }
   const response = element("td", "–", { class: "number" });
   const time = element("td", "", { class: "number" });
   const row = element("tr", "");
@@ -199,13 +217,18 @@ function addCall(id) {
   return cells;
 }
 
-// Last words; of an interrupted answer, what was not heard any more is struck through.
-function said({ role, text, heard_text: heard }) {
+// What somebody said; of an interrupted answer, what was not heard any more is struck through.
+function said({ role, text, heard_text: heard }, named = false) {
   if (!text) return [];
-  const line = element("p", "", { dir: "auto", class: role });
+  const line = element("p", "", { dir: "auto", class: role, title: text });
+  if (named) line.append(element("b", PARTIES[role]), " ");
   const cut = heard === null ? text.length : commonLength(text, heard);
   line.append(element("span", text.slice(0, cut)));
-  if (cut < text.length) line.append(element("s", text.slice(cut), { title: "not heard: interrupted" }));
+  if (cut < text.length) {
+    const lost = element("s", "", { title: "not heard: interrupted" });
+    lost.append(element("span", " [not heard:] ", { class: "unseen" }), text.slice(cut));
+    line.append(lost);
+  }
   return [line];
 }
 
@@ -278,10 +301,16 @@ function showChart(minutes) {
   }
   byId("chart").replaceChildren(drawing);
   const last = minutes.at(-1);
-  byId("chart").setAttribute("aria-label", last
-    ? `Latest minute: median ${milliseconds(last.p50_ms)}, 95th percentile ${milliseconds(last.p95_ms)}`
-    : "No answers in the last hour");
+  byId("chart").setAttribute("aria-label", last ? inWords(minutes) : "No answers in the last hour");
   setText(byId("chart-reading"), last ? reading(last) : "No answers in the last hour.");
+}
+
+function inWords(minutes) {
+  const { p50_ms: p50, p95_ms: p95 } = minutes.at(-1);
+  const medians = minutes.map((minute) => minute.p50_ms);
+  const [least, most] = [Math.min(...medians), Math.max(...medians)].map(milliseconds);
+  return `Response time. Latest minute: median ${milliseconds(p50)}, 95th percentile ${milliseconds(p95)}. `
+    + `Last hour: medians of ${minutes.length} minutes between ${least} and ${most}.`;
 }
 
 const reading = ({ at_ms: at, count, p50_ms: p50, p95_ms: p95 }) =>
@@ -384,7 +413,7 @@ function messageItem(message) {
     facts.append(pair);
   }
   const head = element("div", "", { class: "head" });
-  const from = element("p", message.caller_number ? `From ${message.caller_number} · ` : "", { class: "from" });
+  const from = element("p", `From ${nameOf(message)} · `, { class: "from" });
   from.append(moment(message.at_ms));
   const button = element("button", done ? "Reopen" : "Mark done", { type: "button" });
   button.onclick = () => mark(message, !done, button);
@@ -403,6 +432,9 @@ async function mark({ call_id, sequence }, done, button) {
     });
     seen.messages = null;
     await refresh("messages", showMessages);
+    if (document.activeElement === document.body) { // the button went with its message
+      (byId("messages").querySelector("button") ?? byId("show-done")).focus();
+    }
   } catch (error) {
     button.disabled = false;
     setText(button, `Not done: ${error.message}`);
@@ -411,10 +443,15 @@ async function mark({ call_id, sequence }, done, button) {
 
 byId("show-done").onchange = drawMessages;
 byId("export").onclick = async () => {
-  const answer = await ask("/api/messages.csv");
-  const link = element("a", "", { href: URL.createObjectURL(await answer.blob()), download: "messages.csv" });
-  link.click();
-  URL.revokeObjectURL(link.href);
+  try {
+    const answer = await ask("/api/messages.csv");
+    const link = element("a", "", { href: URL.createObjectURL(await answer.blob()), download: "messages.csv" });
+    link.click();
+    URL.revokeObjectURL(link.href);
+    setText(byId("export"), "Export CSV");
+  } catch (error) {
+    setText(byId("export"), `Not exported: ${error.message}`);
+  }
 };
 
 function showPastCalls(calls) {
@@ -436,9 +473,10 @@ function pastCall(call) {
   );
   if (call.started_at_ms) summary.append(moment(call.started_at_ms));
   const turns = element("ol", "", { class: "captions" });
-  for (const { role, text, heard_text } of call.turns) {
+  for (const { role, text, heard_text, times } of call.turns) {
     const turn = element("li", "", { class: role });
-    turn.append(element("span", role === "caller" ? "Caller" : "Assistant", { class: "who" }));
+    const waited = times && times.response_ms >= 0 ? ` · after ${milliseconds(times.response_ms)}` : "";
+    turn.append(element("span", PARTIES[role] + waited, { class: "who" }));
     turn.append(...said({ role, text, heard_text: role === "assistant" ? heard_text : null }));
     turns.append(turn);
   }

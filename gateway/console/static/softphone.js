@@ -15,6 +15,8 @@ const REFUSALS = {
   NotReadableError: "The microphone is in use by another program, or the system keeps it from the browser.",
 };
 
+export const milliseconds = (value) => (value < 1000 ? `${value} ms` : `${(value / 1000).toFixed(1)} s`);
+
 const decibels = (level) => (level > 0 ? 20 * Math.log10(level) : -100);
 
 function toBase64(bytes) {
@@ -245,14 +247,15 @@ export class Softphone {
 
   begin() {
     this.startedMs = performance.now();
-    this.show("live", "0:00");
+    this.part("clock").textContent = "0:00";
+    this.show("live", "Connected");
     this.timer = setInterval(() => this.tick(), 500);
   }
 
   tick() {
     const seconds = Math.floor((performance.now() - this.startedMs) / 1000);
     const text = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-    this.part("status").textContent = text;
+    this.part("clock").textContent = text; // apart from the status: that is read out at each change
     for (const [name, count] of Object.entries(this.call?.counts ?? {})) {
       this.root.dataset[name] = String(Math.round(count));
     }
@@ -286,6 +289,7 @@ export class Softphone {
     this.part("status").dataset.trouble = String(trouble);
     const label = { idle: "Call", dialling: "Cancel", live: "Hang up" }[state];
     this.part("call-label").textContent = label;
+    this.part("clock").hidden = state !== "live";
     this.root.querySelector("select").disabled = state !== "idle";
     for (const name of ["mute", "keys"]) this.part(name).disabled = state !== "live";
     if (state !== "live") {
@@ -317,18 +321,23 @@ export class Softphone {
     captions.scrollTop = captions.scrollHeight;
   }
 
-  addAnswer(milliseconds) {
-    this.answers.push(milliseconds);
+  addAnswer(waitedMs) {
+    this.answers.push(waitedMs);
     this.answers = this.answers.slice(-ANSWERS_KEPT);
     this.root.dataset.answers = String(this.answers.length);
     this.showAnswers();
+    // The words of an answer come before it is heard; a filler has none.
+    const latest = this.part("captions").lastElementChild;
+    if (latest?.className === "assistant") {
+      latest.querySelector(".who").textContent = `Assistant · after ${milliseconds(waitedMs)}`;
+    }
   }
 
   showAnswers() {
     const last = this.answers.at(-1);
     const sorted = [...this.answers].sort((a, b) => a - b);
     const middle = sorted[Math.floor((sorted.length - 1) / 2)];
-    this.part("answer").textContent = last === undefined ? "–" : `${last} ms`;
-    this.part("median").textContent = middle === undefined ? "–" : `${middle} ms`;
+    this.part("answer").textContent = last === undefined ? "–" : milliseconds(last);
+    this.part("median").textContent = middle === undefined ? "–" : milliseconds(middle);
   }
 }

@@ -103,11 +103,21 @@ def test_what_was_heard_of_an_interrupted_answer() -> None:
     table.happened(0, CallStarted("CA1", 1, "MZ1"), 0)
     table.happened(0, turn("assistant", "one two three"), 0)
     table.happened(0, TurnInterrupted("CA1", 3, "one two"), 0)
-    (call,) = table
-    assert (call.row()["text"], call.row()["heard_text"]) == ("one two three", "one two")
     table.happened(0, turn("caller", "x" * 5_000), 0)
-    table.happened(0, TurnInterrupted("CA1", 3, "late"), 0)  # not of the caller's words
-    assert (len(call.text), call.heard_text) == (TEXT_CHARS_MAX, None)
+    (call,) = table
+    told = call.row()
+    assert (told["assistant_text"], told["heard_text"]) == ("one two three", "one two")
+    assert told["caller_text"] == "x" * TEXT_CHARS_MAX
+    table.happened(0, turn("assistant", "four"), 0)
+    assert (call.row()["assistant_text"], call.row()["heard_text"]) == ("four", None)
+
+
+def test_an_interruption_before_any_word_of_ours_is_none() -> None:
+    table = LiveCalls()
+    table.happened(0, CallStarted("CA1", 1, "MZ1"), 0)
+    table.happened(0, TurnInterrupted("CA1", 3, "late"), 0)
+    (call,) = table
+    assert call.heard_text is None
 
 
 def test_an_answer_is_timed_for_a_call_that_is_live() -> None:

@@ -242,7 +242,7 @@ def test_messages_are_exported(answer_to: Ask) -> None:
     assert answer.headers["content-type"].startswith("text/csv")
     assert "attachment" in answer.headers["content-disposition"]
     assert answer.body.decode().splitlines() == [
-        "at,caller_number,done_at,name",
+        "\ufeffat,caller_number,done_at,name",
         "1970-01-01 00:00:04+00:00,+4915112345642,,Bo",
         "1970-01-01 00:00:03+00:00,+4915112345642,,Ann",
     ]

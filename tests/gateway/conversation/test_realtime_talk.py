@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio.format import NS_PER_MS, Encoding
+from gateway.conversation.call_tools import Keep, Leave
 from gateway.conversation.history import Role
 from gateway.conversation.realtime_actions import (
     Action,
@@ -35,7 +36,6 @@ from gateway.conversation.realtime_talk import (
     SESSION_MS_MAX,
     Talk,
 )
-from gateway.conversation.realtime_tools import Keep, Leave
 
 Event = dict[str, Any]
 

@@ -76,7 +76,7 @@ def test_names_have_units_and_help() -> None:
     types = {family.name: family.type for family in parse_text(text)}
     assert types["voice_gateway_frames_in"] == "counter"
     assert types["voice_gateway_dsp_busy_seconds"] == "counter"
-    assert types["voice_gateway_dsp_backlog_max"] == "gauge"
+    assert types["voice_gateway_provider_breakers_open"] == "gauge"
 
 
 @given(st.sampled_from(sorted(COUNTERS)), st.integers(0, 2**53))
@@ -110,12 +110,17 @@ def test_a_replaced_child_keeps_its_counts_and_starts_anew_otherwise() -> None:
     row.count("calls", 7)
     row.set(Field.CALLS, 3)
     row.set(Field.CAPACITY, 8)
+    row.count("provider_breakers_open")  # it dies with its worker: nobody else could close it
     row.ready()
     assert value(board, "voice_gateway_up", "worker", 0) == 1
     assert value(board, "voice_gateway_calls_active", "worker", 0) == 3
     assert value(board, "voice_gateway_calls_capacity", "worker", 0) == 8
+    assert value(board, "voice_gateway_provider_breakers_open", "worker", 0) == 1
     row.leave()
+    assert value(board, "voice_gateway_provider_breakers_open", "worker", 0) == 0
+    row.gauge("tts_cache_bytes", 9)  # a last word of the dead
     row.take(101, clock.now_ns())
+    assert value(board, "voice_gateway_tts_cache_bytes", "worker", 0) == 0
     assert value(board, "voice_gateway_calls_total", "worker", 0) == 7
     assert value(board, "voice_gateway_calls_active", "worker", 0) == 0
     assert value(board, "voice_gateway_up", "worker", 0) == 0

@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import socket
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from tests.gateway.providers.serving import serving
 
 Misbehave = Callable[[Request], Awaitable[Response]]
 
@@ -120,20 +119,8 @@ def backend_server(port: int = 0) -> Iterator[BackendServer]:
     """A backend on a port, in a thread with a loop of its own."""
     backend = BackendServer()
     app = Starlette(routes=[Route(path, backend.endpoint, methods=["POST"]) for path in CONTRACT])
-    listener = socket.create_server(("127.0.0.1", port))
-    backend.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(
-        app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-    thread.start()
-    try:
+    with serving(app, port) as backend.url:
         yield backend
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 def status(code: int, **headers: str) -> Misbehave:

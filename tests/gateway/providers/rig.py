@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import soxr  # has no py.typed
 
 from gateway.providers.deadlines import Patience
 from supervisor.scoreboard import COUNTERS, Row, RowName, Scoreboard
@@ -11,6 +16,18 @@ from tests.fakes.openai_http import FakeOpenAI, Script, serving
 
 #: As short as a budget can be, so that what waits for its end does not wait long.
 HASTE = Patience(budget_ms=1_200, attempt_ms=600, stall_ms=300)
+
+
+CLIP = Path(__file__).parents[2] / "fixtures" / "clips" / "en" / "goforward.wav"
+
+
+def go_forward() -> bytes:
+    """Somebody says "go forward ten meters", as 16 kHz PCM16."""
+    with wave.open(str(CLIP)) as clip:
+        pcm = clip.readframes(clip.getnframes())
+        samples = soxr.resample(np.frombuffer(pcm, "<i2"), clip.getframerate(), 16_000)
+    found: bytes = samples.astype("<i2").tobytes()
+    return found
 
 
 def make_row() -> Row:

@@ -5,71 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-import pytest
-
-from gateway.errors import ProviderError
 from gateway.providers.for_call import Attuned, Voiced
 from gateway.providers.openai_stt import OpenAISpeechToText
 from gateway.providers.routed import RoutedSpeechToText
 from tests.fakes.openai_http import KEY, FakeOpenAI
 from tests.gateway.providers.rig import HASTE, make_row, with_fake
 
-SORRY = {"en": "Sorry."}
-
 
 class Voice:
-    """Fails for texts with a "!", after the letters before it."""
+    """Remembers what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, str]] = []
 
     async def speak(self, text: str, language: str, voice: str = "") -> AsyncGenerator[bytes, None]:
         self.asked.append((text, language, voice))
-        for letter in text:
-            if letter == "!":
-                raise ProviderError("it broke")
-            yield letter.encode()
+        yield text.encode()
 
     async def aclose(self) -> None:
         pass
 
 
-async def heard(tts: Voiced, text: str, language: str = "en") -> bytes:
-    found = []
-    try:
-        async for piece in tts.speak(text, language):
-            found.append(piece)  # noqa: PERF401 - what came before the error is kept
-    except ProviderError:
-        found.append(b"#")
-    return b"".join(found)
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["Yes."], b"Yes."),
-        (["!"], b"Sorry.#"),
-        (["!", "!"], b"Sorry.##"),
-        (["half!"], b"half#"),
-        (["", "!"], b"Sorry.#"),
-    ],
-)
-def test_what_cannot_be_spoken_is_apologised_for_once(texts: list[str], expected: bytes) -> None:
+def test_a_call_speaks_with_its_profiles_voice() -> None:
     async def check() -> None:
         voice = Voice()
-        tts = Voiced(voice, "marin", SORRY)
-        assert b"".join([await heard(tts, text) for text in texts]) == expected
-        assert {voice for _, _, voice in voice.asked} == {"marin"}
-        assert await heard(tts, "!", "fr") == b"#", "no apology is known"
-
-    asyncio.run(check())
-
-
-def test_an_apology_that_fails_is_not_apologised_for() -> None:
-    async def check() -> None:
-        voice = Voice()
-        assert await heard(Voiced(voice, "", {"en": "!"}), "no!") == b"no#"
-        assert await heard(Voiced(voice, "", {"en": "!"}), "!") == b"#"
+        tts = Voiced(voice, "marin")
+        assert [piece async for piece in tts.speak("Yes.", "en")] == [b"Yes."]
+        assert [piece async for piece in tts.speak("No.", "en", "alloy")] == [b"No."]
+        assert voice.asked == [("Yes.", "en", "marin"), ("No.", "en", "alloy")]
 
     asyncio.run(check())
 

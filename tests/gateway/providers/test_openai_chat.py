@@ -11,7 +11,8 @@ from gateway.errors import ProviderError
 from gateway.providers.base import ChatRequest, ToolCall
 from gateway.providers.openai_chat import OpenAIChat
 from gateway.server_settings import OPENAI
-from tests.fakes.openai_http import KEY, FakeOpenAI, Fault, Script, chat_chunk, sse_event
+from tests.fakes.openai_http import KEY, FakeOpenAI, Fault, Script
+from tests.fakes.openai_shapes import chat_chunk, sse_event
 from tests.gateway.providers.rig import with_fake
 from tests.gateway.providers.stand_in import CHUNKED, CHUNKS_END, chunk, raw, standing_in
 

@@ -13,7 +13,9 @@ from gateway.providers import openai_live_stt, realtime_socket
 from gateway.providers.openai_live_stt import LiveEar, LiveSpeechToText
 from gateway.providers.realtime_socket import Endpoint
 from gateway.providers.scripted import ScriptedSpeechToText
+from gateway.server_settings import OPENAI
 from tests.fakes.openai_realtime import FakeRealtime, realtime_server
+from tests.gateway.providers.rig import go_forward
 
 FRAME: bytes = (np.sin(np.arange(320) * 0.3) * 8_000).astype(np.int16).tobytes()
 PATIENCE_S = 10
@@ -140,3 +142,22 @@ def test_without_a_session_the_other_provider_is_asked(
             await ear.transcribe(pcm, "en")
 
     listen(fake, scene, "sk-wrong" if case == "wrong key" else "sk-test")
+
+
+@pytest.mark.live
+def test_the_real_service_transcribes_live(openai_key: str) -> None:
+    async def play() -> None:
+        audio = go_forward()
+        nobody = ScriptedSpeechToText([])
+        live = LiveSpeechToText(Endpoint.of(OPENAI, openai_key), "gpt-live-transcribe", nobody)
+        ear = live.listen()
+        for at in range(0, len(audio) - 639, 640):
+            ear.feed(audio[at : at + 640])
+            await asyncio.sleep(0.02)
+        heard = await ear.transcribe(audio, "en")
+        await ear.aclose()
+        await live.aclose()
+        assert "forward" in heard.text.lower()
+        assert nobody.heard == [], "nobody stood in"
+
+    asyncio.run(play())

@@ -9,11 +9,8 @@ import wave
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from io import BytesIO
-from pathlib import Path
 
-import numpy as np
 import pytest
-import soxr  # has no py.typed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +21,7 @@ from gateway.providers.openai_stt import OpenAISpeechToText
 from gateway.server_settings import OPENAI
 from tests.fakes.openai_http import KEY as FAKE_KEY
 from tests.fakes.openai_http import FakeOpenAI, Fault, Script
-from tests.gateway.providers.rig import with_fake
+from tests.gateway.providers.rig import go_forward, with_fake
 from tests.gateway.providers.stand_in import (
     Answer,
     StandIn,
@@ -35,7 +32,6 @@ from tests.gateway.providers.stand_in import (
 )
 
 KEY = "sk-very-secret-0123456789"
-CLIP = Path(__file__).parents[2] / "fixtures" / "clips" / "en" / "goforward.wav"
 PCM = b"\x01\x00\x02\x00" * 800
 HEARD = b'{"text": " Hello. ", "language": "English", "duration": 1.0}'
 
@@ -320,14 +316,26 @@ def test_a_long_utterance_is_sent_whole(seconds: int) -> None:
     with_fake(check)
 
 
+def test_the_connection_is_kept_for_the_next_utterance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        openai_stt, "FINISH_MS_MAX", 20_000
+    )  # a busy machine is no closed connection
+
+    async def check(fake: FakeOpenAI) -> None:
+        stt = OpenAISpeechToText(base_url=fake.url, api_key=FAKE_KEY, model="gpt-transcribe")
+        for _ in range(3):
+            assert (await text_of(stt, PCM, "en")).text == fake.script.transcript
+        await stt.aclose()
+        assert len(fake.peers) == 1
+
+    with_fake(check)
+
+
 @pytest.mark.live
 def test_the_real_service_transcribes(openai_key: str) -> None:
     async def check() -> None:
-        with wave.open(str(CLIP)) as clip:
-            pcm = clip.readframes(clip.getnframes())
-            samples = soxr.resample(np.frombuffer(pcm, "<i2"), clip.getframerate(), 16_000)
         provider = OpenAISpeechToText(base_url=OPENAI, api_key=openai_key, model="gpt-transcribe")
-        stream = provider.transcribe(samples.astype("<i2").tobytes(), "")
+        stream = provider.transcribe(go_forward(), "")
         assert "forward" in (await anext(stream)).text.lower()
         await provider.aclose()
 

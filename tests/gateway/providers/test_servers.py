@@ -42,8 +42,15 @@ def test_openai_with_our_own_behind_it() -> None:
     assert [(s.model, s.voice) for s in tts] == [("gpt-4o-mini-tts", "marin"), ("local", "")]
     assert [s.api_key for s in tts] == [KEY, ""]
     assert settings.needs_speech_server
+
+
+def test_our_own_server_speaks_last_wherever_it_runs() -> None:
     settings = load_settings(None, openai_api_key=KEY, tts_base_url=OPENAI)
-    assert tts_servers(settings, HERE)[0].voice == "alloy"
+    listed, own = tts_servers(settings, HERE)
+    assert (listed.voice, listed.is_local) == ("alloy", False)
+    assert (own.base_url, own.voice, own.api_key, own.is_local) == (HERE, "", "", True)
+    settings = load_settings(None, openai_api_key=KEY, tts_base_url=OPENAI, stt_base_url=OPENAI)
+    assert [spec.is_local for spec in tts_servers(settings, HERE)] == [False], "it does not run"
 
 
 def test_models_go_by_place_and_an_empty_one_is_the_default() -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from tests.gateway.providers.serving import serving
 
 ACCOUNT = "AC00000000000000000000000000000001"
 TOKEN = "the-auth-token-of-the-test"
@@ -67,17 +67,5 @@ def twilio_server() -> Iterator[TwilioServer]:
     """The API on a free port, in a thread with a loop of its own."""
     twilio = TwilioServer()
     app = Starlette(routes=[Route(PATH, twilio.update, methods=["POST"])])
-    listener = socket.create_server(("127.0.0.1", 0))
-    twilio.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(
-        app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-    thread.start()
-    try:
+    with serving(app) as twilio.url:
         yield twilio
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()

@@ -1,4 +1,4 @@
-"""What a speaking model may do in a call: its functions, and the check of its requests. Pure."""
+"""What a model may do in a call: its functions, and the check of its requests. Pure."""
 
 from __future__ import annotations
 
