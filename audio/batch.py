@@ -60,13 +60,15 @@ class Scorer(Protocol):
 class Heard:
     """A caller step's results: PCM16 bytes (n, 640), verdicts (n, 8), rows with a window to score.
 
-    ``skipped`` counts windows that ended in these frames but that the level gate spares.
+    ``skipped`` counts windows that ended in these frames but that the level gate knows to be
+    silent, ``spared`` those that were judged by level for want of time.
     """
 
     pcm: Bytes
     verdict: Floats
     due: Bools
     skipped: int
+    spared: int
 
 
 class CallerStep:
@@ -92,13 +94,22 @@ class CallerStep:
         self.history_bytes = self.frame_bytes // BLOCKS_PER_FRAME
         assert self._resampler.history * self.frame_bytes == self.history_bytes * wire.frame_samples
 
-    def hear(self, frames: Bytes, history: Bytes, same: Bools, last: Floats, index: Ints) -> Heard:
+    def hear(
+        self,
+        frames: Bytes,
+        history: Bytes,
+        same: Bools,
+        last: Floats,
+        index: Ints,
+        *,
+        spare: bool = False,
+    ) -> Heard:
         """Decode, measure and resample.
 
         ``frames`` (n, frame bytes), ``history`` (n, one block's bytes), ``same`` (n,): whether
         the previous cell belongs to the same stream, ``last`` (n, 8): its verdict, ``index``
         (n,): the frames' numbers in their rings. What a codec has decoded already counts as
-        frames and history.
+        frames and history. With ``spare`` no window is due: their level must do.
         """
         samples = self._decode(frames)
         before = self._decode(history)
@@ -111,7 +122,14 @@ class CallerStep:
         pcm = to_int16(self._resampler(np.concatenate((before, samples), axis=1)))
         due = self._due(index)
         skip &= due
-        return Heard(pcm.view(np.uint8), verdict, due & ~skip, int(np.count_nonzero(skip)))
+        due &= ~skip
+        skipped, spared = int(np.count_nonzero(skip)), 0
+        if spare and self._scorer is not None:
+            spared = int(np.count_nonzero(due))
+            guess = vad.level_probability(level, verdict[:, Verdict.FLOOR])
+            verdict[due, Verdict.PROBABILITY] = guess[due]
+            due[:] = False
+        return Heard(pcm.view(np.uint8), verdict, due, skipped, spared)
 
     def _gate(self, level: Floats, verdict: Floats) -> Bools:
         """Judge the level alone, note in ``verdict`` what follows; which windows are spared."""

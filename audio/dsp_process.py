@@ -7,10 +7,9 @@ arena is the standby: everything is loaded, it only beats and waits to be given 
 
 A pass takes one frame of each slot, a tick of 10 ms has a pass of each kind: a slot that is
 behind catches up at twice real time. Neither a stalled process nor a network that delivers two
-seconds of a caller at once costs a word. Only when ticks usually last longer than a frame does
-(median of two seconds) can nobody catch up; all would be late for good, by as much as the rings
-hold. Then, and only then, a slot more than ``AGED_FRAMES`` behind loses its oldest frames. The
-limit is twice what a stall of 150 ms leaves behind, and well below what a ring holds (29), beyond
+seconds of a caller at once costs a word. Only when ticks usually last longer than a frame does can
+nobody catch up; what is given up then, and in which order, is :mod:`audio.overload`'s to say. The
+limit of age is twice what a stall of 150 ms leaves, and well below what a ring holds (29), beyond
 which the newest would be lost instead. The assistant's frames never age: they are made ahead of
 their time, so that a full ring is their normal state and whoever makes them waits for room; and
 what was dropped would be a word that the caller never hears.
@@ -45,6 +44,7 @@ from audio.format import (
     pcm_frame_bytes,
 )
 from audio.layout import USABLE_CELLS, Verdict
+from audio.overload import AGED_FRAMES, KEPT_FRAMES, Overload
 from audio.ticks import TickGauge
 from audio.vad_onnx import OnnxSilero
 from supervisor.scoreboard import Row, Scoreboard
@@ -54,9 +54,6 @@ IDLE_WAIT_MS = 100
 #: A batch whose arrays stay in the processor's cache, and in memory that the allocator keeps: each
 #: larger one would be given back to the system and asked for again, page by page.
 BATCH_ROWS_MAX = 128
-#: A caller's frames that may wait when nobody can catch up, and how many of them are kept then.
-AGED_FRAMES = 16
-KEPT_FRAMES = 2
 TIDY_NS = 1_000 * NS_PER_MS
 _NS_PER_S = 1_000_000_000
 _KINDS = max(Encoding) + 1
@@ -163,10 +160,13 @@ def load_scorer(model: bytes, rate: int) -> Scorer:
 
 
 class Counts(NamedTuple):
-    """What a caller step did: windows scored and skipped, codecs restarted within a stream."""
+    """What a caller step did: windows scored, skipped by the gate, judged by level for want of
+    time; codecs restarted within a stream.
+    """
 
     scored: int
     skipped: int
+    spared: int
     restarts: int
 
 
@@ -179,6 +179,7 @@ class AudioPlane:
             model = _model()
             rates = {wire.rate for wire in WIRE_FORMATS.values()}
             scorers = {rate: load_scorer(model, rate) for rate in rates}
+        self.has_model = mode == "silero"
         self.caller = {
             e: CallerStep(e, mode, scorers.get(w.rate), gated=gated)
             for e, w in WIRE_FORMATS.items()
@@ -189,8 +190,8 @@ class AudioPlane:
             for e in WIRE_FORMATS
         }
 
-    def caller_rows(self, bank: Bank, ready: Ready, encoding: Encoding) -> Counts:
-        """Process caller frames of one encoding."""
+    def caller_rows(self, bank: Bank, ready: Ready, encoding: Encoding, *, spare: bool) -> Counts:
+        """Process caller frames of one encoding; ``spare``: without the voice activity model."""
         step, wire = self.caller[encoding], bank.caller_wire
         frames = wire.frames(ready, step.wire_bytes)
         same = bank.caller_same(ready)
@@ -201,7 +202,8 @@ class AudioPlane:
             frames, restarts = bank.decoders.decode(bank.rows(ready, wire, same), frames)
         nbytes = step.frame_bytes
         history = past.tails(ready, nbytes, step.history_bytes)
-        heard = step.hear(frames, history, same, bank.last_verdict(ready), ready.frame)
+        last = bank.last_verdict(ready)
+        heard = step.hear(frames, history, same, last, ready.frame, spare=spare)
         bank.caller_pcm.put(ready, heard.pcm, wire)
         scored = int(np.count_nonzero(heard.due))
         if scored:
@@ -214,7 +216,7 @@ class AudioPlane:
             heard.verdict[heard.due, Verdict.SELECTOR] = selector
         bank.put_verdict(ready, heard.verdict)
         bank.commit_caller(ready)
-        return Counts(scored, heard.skipped, restarts)
+        return Counts(scored, heard.skipped, heard.spared, restarts)
 
     def assistant_rows(self, bank: Bank, ready: Ready, nbytes: int, encoding: Encoding) -> int:
         """Process assistant frames of one length (hence rate) for one encoding.
@@ -244,6 +246,7 @@ class DspLoop:
         self._began_ns = 0
         self._tidy_at_ns = 0
         self.ticks = TickGauge()
+        self.overload = Overload(has_model=plane.has_model)
         self._passes: list[Callable[[Bank], int]] = [self._caller_pass, self._assistant_pass]
 
     def turn(self, mine: Sequence[int]) -> list[int]:
@@ -292,7 +295,8 @@ class DspLoop:
             return 0
         self._row.observe("dsp_queue_age_ms", backlog * FRAME_MS)
         self._row.raise_to("caller_ring_frames_max", backlog)
-        if backlog > AGED_FRAMES and self.ticks.median_ns > FRAME_NS:
+        relief = self.overload.relief(self._began_ns, self.ticks.median_ns, backlog)
+        if relief.aged:
             self._row.count("frames_aged", bank.drop_aged(ready, AGED_FRAMES, KEPT_FRAMES))
             ready, _ = bank.caller_ready()
         kinds = np.where(bank.caller_wire.whole(ready), bank.caller_encoding[ready.slots], _BAD)
@@ -300,9 +304,10 @@ class DspLoop:
             if kind not in self._plane.caller:
                 self._skip(bank.commit_caller, rows)
                 continue
-            counts = self._plane.caller_rows(bank, rows, Encoding(kind))
+            counts = self._plane.caller_rows(bank, rows, Encoding(kind), spare=relief.model)
             self._row.count("dsp_windows", counts.scored)
             self._row.count("dsp_windows_skipped", counts.skipped)
+            self._row.count("dsp_windows_spared", counts.spared)
             self._row.count("codec_restarts", counts.restarts)
         return len(ready)
 

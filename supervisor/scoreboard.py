@@ -127,6 +127,7 @@ COUNTERS: dict[str, str] = {
     "dsp_frames": "Frames processed, both directions.",
     "dsp_windows": "Voice-activity windows scored.",
     "dsp_windows_skipped": "Voice-activity windows skipped by the level gate.",
+    "dsp_windows_spared": "Voice-activity windows judged by level: no time for the model.",
     "dsp_bad_cells": "Ring cells whose sequence or length was wrong.",
     "frames_aged": "Caller frames dropped because a DSP process could not catch up.",
     "codec_restarts": "G.722 streams that went on with a fresh codec, which is audible.",

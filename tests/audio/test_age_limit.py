@@ -13,15 +13,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from typing_extensions import override
 
 from audio.arena import Arena
-from audio.dsp_process import AGED_FRAMES, KEPT_FRAMES
 from audio.format import FRAME_NS, WIRE_FORMATS, Encoding
 from audio.layout import USABLE_CELLS
+from audio.overload import AGED_FRAMES, KEPT_FRAMES, Overload
 from audio.ticks import TickGauge
 from supervisor.scoreboard import Field
 from tests.audio.plane import Heard, Plane, cut, noise, wire_bytes
 
 
-class Overload(TickGauge):
+class SlowTicks(TickGauge):
     """Ticks of a process that cannot catch up."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class StalledDsp(RuleBasedStateMachine):
         #: (tag, number) of frames not processed; of results not read, where None is no result.
         self.waiting: deque[tuple[int, int]] = deque()
         self.results: deque[tuple[int, int] | None] = deque()
-        self.gauges = TickGauge(), Overload()
+        self.gauges = TickGauge(), SlowTicks()
 
     @rule(frames=st.integers(1, 20))
     def the_carrier_sends(self, frames: int) -> None:
@@ -136,7 +136,8 @@ def test_after_a_hole_a_stream_begins(make_plane: Callable[..., Plane], encoding
     for plane in (late, fresh):
         plane.slots[0].lease(encoding, tag=1)
     late.hear(late.slots[0], frames[:19])
-    late.loop.ticks = Overload()
+    late.loop.ticks = SlowTicks()
+    late.loop.overload = Overload(has_model=False)  # so that frames are dropped at once
     for each in frames[19:40]:
         assert late.slots[0].caller.push(each)
     late.work()
@@ -154,7 +155,7 @@ def test_a_call_that_is_not_behind_loses_nothing(make_plane: Callable[..., Plane
     late, punctual = plane.slots
     late.lease(Encoding.PCM16, tag=1)
     punctual.lease(Encoding.PCM16, tag=1)
-    plane.loop.ticks = Overload()
+    plane.loop.ticks = SlowTicks()
     for n in range(AGED_FRAMES + 1):
         assert late.caller.push(frame(n))
         if n < AGED_FRAMES:
@@ -172,7 +173,7 @@ def test_the_assistant_never_loses_a_word(make_plane: Callable[..., Plane]) -> N
     plane = make_plane(slots=1)
     slot = plane.slots[0]
     slot.lease(Encoding.PCM16, tag=1)
-    plane.loop.ticks = Overload()
+    plane.loop.ticks = SlowTicks()
     pushed, spoken = 0, list[bytes]()
     while pushed < 100:
         while pushed < 100 and slot.assistant.push(frame(pushed)):
@@ -187,7 +188,29 @@ def test_the_board_shows_the_ticks(make_plane: Callable[..., Plane]) -> None:
     plane = make_plane(slots=1)
     plane.loop.turn([0])
     assert plane.row.get(Field.LOOP_LAG_NS) == 0
-    plane.loop.ticks = gauge = Overload()
+    plane.loop.ticks = gauge = SlowTicks()
     gauge.p99_ns = 12_345
     plane.loop.turn([0])
     assert plane.row.get(Field.LOOP_LAG_NS) == 12_345
+
+
+def test_before_a_word_is_lost_the_model_is_spared(make_plane: Callable[..., Plane]) -> None:
+    """Speech is told from silence by its level then, and every frame is heard."""
+    plane = make_plane(slots=1, mode="silero")
+    slot = plane.slots[0]
+    slot.lease(Encoding.PCM16, tag=1)
+    silence, loud = bytes(320), noise(160, seed=1).tobytes()
+    plane.loop.ticks = SlowTicks()
+    for n in range(2 * AGED_FRAMES):
+        if not slot.caller.push(loud if n >= AGED_FRAMES else silence):
+            break
+    plane.loop.turn([0])
+    scored = plane.row.counter("dsp_windows")
+    plane.work()
+    heard = slot.heard()
+    assert len(heard) == USABLE_CELLS
+    assert plane.row.counter("frames_aged") == 0
+    assert plane.row.counter("dsp_windows_spared") > 0
+    assert plane.row.counter("dsp_windows") > scored, "the last few are scored again"
+    said = [probability for _, probability, _ in heard]
+    assert said[AGED_FRAMES - 2] < 0.1 < 0.9 < said[AGED_FRAMES + 4]
