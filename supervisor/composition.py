@@ -25,6 +25,8 @@ from supervisor.scoreboard import RowName, Scoreboard
 from supervisor.sockets import claim_name, open_listener, refuse_strangers
 from supervisor.spec import ChildSpec, Crew, ReloadError
 
+#: All calls wait for a DSP process, so it goes before the workers where that is allowed.
+DSP_NICE = -5
 #: The call's media path comes first. Each record wakes the console, which must not push a worker
 #: aside that has just sent it (a sixth of what a call's start cost); a recognition takes a second.
 CONSOLE_NICE = 5
@@ -269,6 +271,7 @@ def _dsp(index: int, settings: Settings, resources: Resources) -> ChildSpec:
         },
         keep_fds=frozenset({wake_fd, resources.alive_read} | set(resources.arena_wakes)),
         hung_after_ms=DSP_HUNG_AFTER_MS,
+        nice=DSP_NICE,
         cpus=frozenset(settings.cpus[settings.workers :] or settings.cpus),
         environment=resources.environment,
     )

@@ -9,6 +9,7 @@ kept a sibling's listener would hold callers in a queue that nobody serves any m
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import importlib
@@ -106,7 +107,7 @@ def _prepare(spec: ChildSpec, parent: int) -> None:
     close_all_but(spec.keep_fds)
     faulthandler.register(signal.SIGUSR1, file=_STDERR, all_threads=True)
     _pin(spec)
-    if spec.nice:
+    with contextlib.suppress(PermissionError):  # to go first is a privilege; without it, in turn
         os.nice(spec.nice)
     os.environ.update(spec.environment)
 
