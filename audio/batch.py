@@ -132,7 +132,7 @@ class CallerStep:
         return Heard(pcm.view(np.uint8), verdict, due, skipped, spared)
 
     def _gate(self, level: Floats, verdict: Floats) -> Bools:
-        """Judge the level alone, note in ``verdict`` what follows; which windows are spared."""
+        """Judge the level alone, note in ``verdict`` what follows; which windows are skipped."""
         if self._mode == "off":
             return np.zeros(len(level), np.bool_)
         skip, floor, quiet = vad.gate(
