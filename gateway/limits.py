@@ -111,7 +111,7 @@ LAG_BEATS = 20  # 2 s of them
 LAG_MS_MAX = 30
 LAG_BEATS_LATE_MAX = 10  # of LAG_BEATS: one more, and their median is above LAG_MS_MAX
 DSP_LAG_MS_MAX = (
-    30  # for a tick of 10: 15 turned callers away from a busy machine that lost nothing
+    30  # for a tick of 10; the 99th percentile or 15 ms turned callers away for hiccups
 )
 DSP_LAG_BEATS = 30  # 3 s: a percentile over 2 s that stays high, not after one hiccup
 DSP_LAG_BEATS_LATE_MAX = 20
