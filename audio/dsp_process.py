@@ -282,7 +282,7 @@ class DspLoop:
             self.ticks.idled()
         self.ticks.update(now)
         self._row.count("dsp_busy_ns", now - self._began_ns)
-        self._row.beat(now, self.ticks.p99_ns)
+        self._row.beat(now, self.ticks.p95_ns)
         if now >= self._tidy_at_ns:
             self._tidy_at_ns = now + TIDY_NS
             for bank in self._banks:

@@ -23,18 +23,18 @@ PASSES_PER_TICK = 2
 
 
 class TickGauge:
-    """The 99th percentile and the median of the ticks of the last two seconds.
+    """The 95th percentile and the median of the ticks of the last two seconds.
 
     Both are 0 until the ticks under load of these two seconds fill one second.
     """
 
-    __slots__ = ("_began", "_next_update_ns", "_ticks", "median_ns", "p99_ns")
+    __slots__ = ("_began", "_next_update_ns", "_ticks", "median_ns", "p95_ns")
 
     def __init__(self) -> None:
         self._ticks: deque[tuple[int, int]] = deque(maxlen=TICKS_MAX)
         self._began: deque[int] = deque(maxlen=PASSES_PER_TICK)
         self._next_update_ns = 0
-        self.p99_ns = 0
+        self.p95_ns = 0
         self.median_ns = 0
 
     def worked(self, began_ns: int) -> None:
@@ -56,7 +56,7 @@ class TickGauge:
             self._ticks.popleft()
         took = sorted(duration for _, duration in self._ticks)
         if sum(took) < PASSES_PER_TICK * EVIDENCE_NS:  # ticks overlap by a pass
-            self.p99_ns = self.median_ns = 0
+            self.p95_ns = self.median_ns = 0
             return
-        self.p99_ns = took[-(len(took) // 100) - 1]
+        self.p95_ns = took[-(len(took) // 20) - 1]
         self.median_ns = took[len(took) // 2]

@@ -1,33 +1,28 @@
 """Connects carriers to conversations: which wire they speak, which call is whose.
 
-The listener's handler. A :class:`Peer` is one WebSocket: its wire is found by the first message,
-its calls (one for a carrier, several for the plain protocol) are sessions in the registry. What a
-peer gets wrong is counted and logged a few times a second at most; too much of it closes that
-peer and nobody else.
+The listener's handler. A :class:`~gateway.peer.Peer` is one WebSocket, its calls (one for a
+carrier, several for the plain protocol) are sessions in the registry. What a peer gets wrong is
+counted and logged a few times a second at most; too much of it closes that peer and nobody else.
 
-A call begins when no worker has one of its ids live: that is asked of the mesh first. What its
-carrier sends in the meantime (a millisecond, mostly) waits in the peer, and is done in order then.
+A call begins when nobody is just being let in, and when no worker has one of its ids live: the
+latter is asked of the mesh. What its carrier sends in the meantime (a millisecond, mostly) waits in
+the peer, and is done in order then.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway import clock, live_view
 from gateway.bridge import Bridge
-from gateway.credentials import Verdict
 from gateway.departures import Carrier, Departures, Leg
 from gateway.errors import CapacityError, RemoteWireError
-from gateway.flow import Flow, Order, Seen
 from gateway.gate import Gate
 from gateway.ledger import Channels, Ledger
 from gateway.limits import (
-    BAD_MESSAGES_LOOKS,
     BAD_MESSAGES_MAX,
-    EARLY_EVENTS_MAX,
     LOOK_TURNS,
     START_TIMEOUT_MS,
 )
@@ -35,13 +30,15 @@ from gateway.listener import Connection
 from gateway.mesh import Mesh
 from gateway.ops.log import RateLimited, get_logger
 from gateway.ops.records import RecordsSender
+from gateway.peer import POLICY, Peer
 from gateway.player import Player
 from gateway.reception import Reception
 from gateway.session import Session, SessionParts
 from gateway.sessions import SessionRegistry
 from gateway.settings import Settings
+from gateway.start_queue import StartQueue
 from gateway.wire.base import Wire
-from gateway.wire.detect import WIRES, Dialects, WireName, detect, wire_of_path
+from gateway.wire.detect import Dialects
 from gateway.wire.events import (
     CallerAudio,
     CarrierError,
@@ -53,108 +50,10 @@ from gateway.wire.events import (
 )
 from supervisor.scoreboard import Field, Row, Scoreboard
 
-NORMAL, GOING_AWAY, INVALID, POLICY, TRY_LATER = 1000, 1001, 1007, 1008, 1013
+NORMAL, GOING_AWAY, INVALID, TRY_LATER = 1000, 1001, 1007, 1013
 GOING_DOWN = "the gateway is going down"
 
-_turns = itertools.count()
-_WHY = {Order.FLOOD: "too much at once", Order.STUCK: "a message was never completed"}
-
 log = get_logger(__name__)
-
-
-class Peer:
-    """One WebSocket: its wire, and the calls on it by stream id."""
-
-    __slots__ = (
-        "_counted",
-        "_flow",
-        "_switchboard",
-        "bad_messages",
-        "connection",
-        "sessions",
-        "start_timer",
-        "starting",
-        "turn",
-        "verdict",
-        "wire",
-        "wire_name",
-    )
-
-    def __init__(self, connection: Connection, verdict: Verdict, switchboard: Switchboard) -> None:
-        self.connection = connection
-        self.verdict = verdict
-        self._switchboard = switchboard
-        self.wire: Wire | None = None
-        self.wire_name: WireName | None = wire_of_path(connection.target)
-        if self.wire_name is not None:
-            self.wire = WIRES[self.wire_name](switchboard.dialects)
-        self.sessions: dict[str, Session] = {}
-        #: By stream id: what came for a call whose ids are still being claimed.
-        self.starting: dict[str, list[Event]] = {}
-        self.bad_messages = 0
-        self.start_timer: asyncio.TimerHandle | None = None
-        self._counted = (0, 0, 0)
-        self._flow = Flow(clock.now_ns())
-        #: In which of LOOK_TURNS beats it is looked at: a second's looks are not all at once.
-        self.turn = next(_turns) % LOOK_TURNS
-
-    def receive(self, message: str | bytes) -> None:
-        """Read a message and do what its events say."""
-        try:
-            if isinstance(message, bytes):
-                raise RemoteWireError("binary messages are not understood", kind="binary")
-            wire = self.wire or self._detect(message)
-            if wire is None:
-                return
-            for event in wire.receive(message):
-                if type(event) is CallerAudio:  # 99 % of all events
-                    stream_id, payload, timestamp_ms = event
-                    session = self.sessions.get(stream_id)
-                    if session is not None:
-                        session.audio(payload, timestamp_ms)
-                    else:
-                        self.early(event)
-                else:
-                    self._switchboard.event(self, event)
-        except RemoteWireError as error:
-            self._switchboard.mistake(self, error)
-
-    def early(self, event: Event) -> None:
-        """Keep what comes for a call that is about to begin; of one that is over, nothing."""
-        waiting = self.starting.get(event.stream_id)
-        if waiting is not None and len(waiting) < EARLY_EVENTS_MAX:
-            waiting.append(event)
-
-    def _detect(self, message: str) -> Wire | None:
-        name = detect(message)
-        if name is not None and name not in self.verdict.wires:
-            raise RemoteWireError("this wire wants credentials", kind="no-credentials")
-        self.wire_name = name
-        if name is not None:
-            self.wire = WIRES[name](self._switchboard.dialects)
-        return self.wire
-
-    def look(self, now_ns: int) -> None:
-        """Once a second: stop reading, or read again, or send away who sends too much."""
-        nbytes, unfinished = self.connection.look()
-        frames = sum(session.frames_in for session in self.sessions.values())
-        order = self._flow.look(Seen(frames, nbytes, len(self.sessions), unfinished), now_ns)
-        if self._flow.looks % BAD_MESSAGES_LOOKS == 0:
-            self.bad_messages = 0
-        if order in _WHY:
-            self._switchboard.expel(self, POLICY, _WHY[order])
-        else:
-            self.connection.read(on=order is Order.READ)
-
-    def count(self, row: Row) -> None:
-        """Add what the wire counted since the last time."""
-        wire, before = self.wire, self._counted
-        if wire is None:
-            return
-        self._counted = now = (wire.media_gaps, wire.media_late, wire.messages_unknown)
-        row.count("media_gaps", now[0] - before[0])
-        row.count("media_late", now[1] - before[1])
-        row.count("messages_unknown", now[2] - before[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +89,7 @@ class Switchboard:
         self._peers: dict[Connection, Peer] = {}
         self._warnings = RateLimited()
         self._by_slot: dict[int, Session] = {}
+        self._starts: StartQueue[tuple[Peer, StreamStarted]] = StartQueue()
         self._starting: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._leaving = False
@@ -354,9 +254,22 @@ class Switchboard:
         if peer.start_timer is not None:
             peer.start_timer.cancel()
         peer.starting[started.stream_id] = []
-        task = asyncio.get_running_loop().create_task(self._start_if_new(peer, started))
-        self._starting.add(task)
-        task.add_done_callback(lambda done: self._started(done, peer))
+        if not self._starts:
+            asyncio.get_running_loop().call_soon(self._start_next)
+        self._starts.add((peer, started), clock.now_ns())
+
+    def _start_next(self) -> None:
+        """Once in a turn of the loop, while calls wait to begin."""
+        loop = asyncio.get_running_loop()
+        let_in = self._row.counter("connections_taken") + self._row.counter("connections")
+        due = self._starts.due(let_in, clock.now_ns())
+        if due is not None:
+            peer, started = due
+            task = loop.create_task(self._start_if_new(peer, started))
+            self._starting.add(task)
+            task.add_done_callback(lambda done: self._started(done, peer))
+        if self._starts:
+            loop.call_soon(self._start_next)
 
     async def _start_if_new(self, peer: Peer, started: StreamStarted) -> None:
         """Begin a call unless an id of it is live on any worker, or its address was another's."""

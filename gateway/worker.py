@@ -47,6 +47,7 @@ from gateway.settings import Settings
 from gateway.switchboard import GOING_AWAY, GOING_DOWN, Switchboard, SwitchboardParts
 from gateway.tls import server_context
 from gateway.warm_up import WarmUp
+from supervisor.kinds import RETIRE
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
 
 EXIT_CONFIG = 2
@@ -298,12 +299,15 @@ class Worker:
         self._admission = Admission()
         self._admits = Admits.YES
         self._orphaned = self._draining = False
+        #: How long running calls may go on; None until we are to end.
+        self._calls_until_ns: int | None = None
         self._beats = 0
 
     async def run(self, woken_fd: int) -> None:
-        """Serve until SIGTERM, then drain."""
+        """Serve until told to end, then drain."""
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        loop.add_signal_handler(RETIRE, self._retire)
         loop.add_reader(woken_fd, self._woken, woken_fd)
         gc.collect()
         gc.freeze()  # what was imported is never garbage: spare each collection the look at it
@@ -326,12 +330,26 @@ class Worker:
     def _on_sigterm(self) -> None:
         """Drain; but first go on for a while when it is the kernel that tells of a death."""
         if self._orphaned or os.getppid() == self._supervisor_pid:
-            self._stop.set()
+            self._leave(self._settings.drain_timeout_ms)
             return
         self._orphaned = True
         accept_ms = self._settings.orphan_accept_ms
         log.error("the supervisor is dead", accept_ms=accept_ms)
-        self._loop.call_later(accept_ms / 1000, self._stop.set)
+        self._loop.call_later(accept_ms / 1000, self._retire)
+
+    def _retire(self) -> None:
+        """Somebody else serves now, or will: our calls are in nobody's way."""
+        self._leave(self._settings.max_call_ms)
+
+    def _leave(self, calls_ms: int) -> None:
+        """Begin to drain, or go on with it in less time."""
+        until_ns = clock.now_ns() + calls_ms * clock.NS_PER_MS
+        self._calls_until_ns = min(until_ns, self._calls_until_ns or until_ns)
+        self._stop.set()
+
+    def _time_left_ms(self) -> int:
+        assert self._calls_until_ns is not None, "nobody told us to end"
+        return max(0, self._calls_until_ns - clock.now_ns()) // clock.NS_PER_MS
 
     async def _drain(self) -> None:
         """Take nothing new, let running calls end, then end what is left."""
@@ -342,8 +360,9 @@ class Worker:
         switchboard.draining = True
         doorway.close()
         calls = len(switchboard.registry)
-        log.info("draining", calls=calls, timeout_ms=self._settings.drain_timeout_ms)
-        await _until(lambda: switchboard.is_idle, self._settings.drain_timeout_ms)
+        log.info("draining", calls=calls, timeout_ms=self._time_left_ms())
+        while not switchboard.is_idle and self._time_left_ms() > 0:
+            await clock.sleep_ms(DRAIN_LOOK_MS)
         cut = len(switchboard.registry)
         switchboard.say_goodbye()
         await _until(lambda: not len(switchboard.registry), GOODBYE_MS_MAX)

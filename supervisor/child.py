@@ -122,6 +122,7 @@ class Child:
         "killed",
         "ready_ns",
         "reported_slow",
+        "retiring",
         "spawned_ns",
         "spec",
         "state",
@@ -134,9 +135,10 @@ class Child:
         self.due_ns = now_ns
         self.spawned_ns = now_ns
         self.ready_ns: int | None = None
-        #: When to SIGKILL it; None until it is told to stop.
+        #: When to SIGKILL it; None until it is told to stop. ``retiring``: told no more than that
+        #: its successor serves.
         self.kill_at_ns: int | None = None
-        self.killed = self.reported_slow = False
+        self.killed = self.reported_slow = self.retiring = False
         self.alarm = Alarm.CALM
         #: Processes that have filled this place and ended.
         self.exits = 0
@@ -158,7 +160,7 @@ class Child:
         self._apply(Event.SPAWN)
         self.spawned_ns = now_ns
         self.ready_ns = self.kill_at_ns = None
-        self.killed = self.reported_slow = False
+        self.killed = self.reported_slow = self.retiring = False
         self.alarm = Alarm.CALM
 
     def ready(self, now_ns: int) -> None:

@@ -248,6 +248,7 @@ def _worker(place: int, listener: int, settings: Settings, resources: Resources)
         cpus=frozenset(settings.cpus[listener % len(settings.cpus) :][:1] if settings.cpus else ()),
         environment=resources.environment,
         stop_timeout_ms=settings.drain_timeout_ms + KILL_AFTER_DRAIN_MS,
+        retire_timeout_ms=settings.max_call_ms + KILL_AFTER_DRAIN_MS,
         rss_bytes_max=settings.worker_rss_mb_max * 10**6,
     )
 

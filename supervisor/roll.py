@@ -10,6 +10,7 @@ no arena ever has two workers, and there is never more than one replacement unde
                        │ FAILED
                        └────────► IDLE
 
+* The predecessor's calls end by themselves, however long they last: it is not in anybody's way.
 * Until its successor is ready the predecessor goes its own way: it serves, and if it crashes it is
   restarted as usual. A successor that does not get ready leaves everything as it was and ends the
   roll: with the next one it would be the same.
@@ -31,7 +32,7 @@ from supervisor.actions import Action, Rest, RollEnded, RollFailed, Rolling, Suc
 from supervisor.child import NS_PER_MS, Child, State
 from supervisor.kinds import WORKER
 from supervisor.spec import Crew
-from supervisor.watch import end
+from supervisor.watch import end, retire
 
 
 class Stage(Enum):
@@ -154,7 +155,7 @@ class Roll:
     def _drain(self, now_ns: int) -> Iterator[Action]:
         assert self._old is not None
         if self._old.running:
-            yield from end(self._old, self._old.spec.stop_timeout_ms, now_ns)
+            yield from retire(self._old, now_ns)
         else:  # in back-off or parked: there is nobody to wait for
             yield from self._release(self._old)
 

@@ -43,7 +43,8 @@ class ChildSpec:
     that a worker serves, ``cpus`` are those it is pinned to (none: anywhere).
 
     A child that serves and is silent is reported, told to dump its stacks, and killed, each after
-    its time. One told to end is killed ``stop_timeout_ms`` later. A worker that holds more than
+    its time. One told to end is killed ``stop_timeout_ms`` later, one whose successor serves
+    ``retire_timeout_ms`` later. A worker that holds more than
     ``rss_bytes_max`` (0: no limit) is replaced.
     """
 
@@ -62,6 +63,7 @@ class ChildSpec:
     dump_after_ms: int = 3_000
     hung_after_ms: int = 5_000
     stop_timeout_ms: int = 5_000
+    retire_timeout_ms: int = 5_000
     rss_bytes_max: int = 0
     restart: RestartPolicy = field(default_factory=RestartPolicy)
 
@@ -70,7 +72,8 @@ class ChildSpec:
             raise ValueError(f"target {self.target!r} is not 'package.module:function'")
         if self.index < 0:
             raise ValueError("index must not be negative")
-        if min(self.ready_timeout_ms, self.hung_after_ms, self.stop_timeout_ms) <= 0:
+        timeouts = (self.ready_timeout_ms, self.hung_after_ms, self.stop_timeout_ms)
+        if min(*timeouts, self.retire_timeout_ms) <= 0:
             raise ValueError("timeouts must be positive")
 
     @property

@@ -290,7 +290,7 @@ class Tree:
     @_carry_out.register
     def _(self, action: Rolling) -> None:
         log.info("rolling places=%d", action.places)
-        self._plan.notifier.tell(status="Replacing workers one by one")
+        self._plan.notifier.tell(READY, status="Replacing workers one by one")
 
     @_carry_out.register
     def _(self, action: Succeed) -> None:

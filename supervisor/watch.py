@@ -9,10 +9,11 @@ when the supervisor itself was last held up: a host that stalled makes every hea
 from __future__ import annotations
 
 from collections.abc import Iterator
-from signal import SIGTERM
+from signal import SIGTERM, Signals
 
 from supervisor.actions import Action, Dump, Kill, Ready, Sighting, Signal, Silent, Slow
 from supervisor.child import NS_PER_MS, Alarm, Child, Event, State
+from supervisor.kinds import RETIRE
 
 #: A child that needs longer than this to get ready is worth a sentence to whoever waits for it.
 SLOW_START_MS = 5_000
@@ -40,18 +41,38 @@ def watch(child: Child, sighting: Sighting, excused_ns: int, now_ns: int) -> Ite
 
 def end(child: Child, limit_ms: int, now_ns: int) -> Iterator[Action]:
     """Tell a running child to end; to be called on, so that it is killed after ``limit_ms``."""
+    if child.kill_at_ns is None or child.retiring:
+        child.retiring = False
+        yield from _ask(child, SIGTERM, limit_ms, now_ns)
+    else:
+        yield from _insist(child, now_ns)
+
+
+def retire(child: Child, now_ns: int) -> Iterator[Action]:
+    """Tell a worker that its successor serves; to be called on, like ``end``."""
     if child.kill_at_ns is None:
-        child.kill_at_ns = now_ns + limit_ms * NS_PER_MS
-        child.drain()
-        yield Signal(child.spec.name, SIGTERM)
-    elif child.kill_at_ns <= now_ns and not child.killed:
-        yield kill(child, "did not end in time")
+        child.retiring = True
+        yield from _ask(child, RETIRE, child.spec.retire_timeout_ms, now_ns)
+    else:
+        yield from _insist(child, now_ns)
 
 
 def kill(child: Child, reason: str) -> Kill:
     """Kill a child; whatever it does until it is reaped does not matter any more."""
     child.killed = True
     return Kill(child.spec.name, reason)
+
+
+def _ask(child: Child, signum: Signals, limit_ms: int, now_ns: int) -> Iterator[Action]:
+    latest_ns = now_ns + limit_ms * NS_PER_MS
+    child.kill_at_ns = min(latest_ns, child.kill_at_ns or latest_ns)
+    child.drain()
+    yield Signal(child.spec.name, signum)
+
+
+def _insist(child: Child, now_ns: int) -> Iterator[Action]:
+    if child.kill_at_ns is not None and child.kill_at_ns <= now_ns and not child.killed:
+        yield kill(child, "did not end in time")
 
 
 def _watch_start(child: Child, excused_ns: int, now_ns: int) -> Iterator[Action]:

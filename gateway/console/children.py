@@ -27,7 +27,7 @@ _BYTES_PER_MB = 1_000_000
 class Child:
     """One child. What is None is not known, or nothing of its kind.
 
-    ``rss_mb`` is in 10^6 bytes, ``cpu_percent`` of one core, ``tick_ms`` (the 99th percentile)
+    ``rss_mb`` is in 10^6 bytes, ``cpu_percent`` of one core, ``tick_ms`` (the 95th percentile)
     and ``batch_frames`` (the mean) are a DSP process's.
     """
 

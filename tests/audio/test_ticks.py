@@ -35,9 +35,9 @@ def test_it_is_the_percentile_of_the_ticks_under_load_of_two_seconds(
     told = [(at, duration) for at, duration in ticks if at > now - WINDOW_NS]
     took = [duration for _, duration in told]
     if sum(took) < 2 * EVIDENCE_NS:
-        assert gauge.p99_ns == gauge.median_ns == 0
+        assert gauge.p95_ns == gauge.median_ns == 0
         return
-    assert gauge.p99_ns == np.percentile(took, 99, method="inverted_cdf")
+    assert gauge.p95_ns == np.percentile(took, 95, method="inverted_cdf")
     assert min(took) <= gauge.median_ns <= max(took)
     assert sum(t < gauge.median_ns for t in took) <= len(took) / 2
     assert sum(t > gauge.median_ns for t in took) <= len(took) / 2
@@ -53,24 +53,25 @@ def loaded(gauge: TickGauge, passes: int, half_tick_ms: int, at: int = 0) -> int
 def test_a_steady_load_shows_its_tick() -> None:
     gauge = TickGauge()
     gauge.update(loaded(gauge, 400, 5))
-    assert gauge.p99_ns == gauge.median_ns == 10 * NS_PER_MS
+    assert gauge.p95_ns == gauge.median_ns == 10 * NS_PER_MS
 
 
-def test_one_stall_does_not_make_a_slow_process() -> None:
-    gauge = TickGauge()
-    now = loaded(gauge, 200, 5)
-    gauge.update(loaded(gauge, 190, 5, now + 150 * NS_PER_MS))
+def test_a_few_stalls_do_not_make_a_slow_process() -> None:
+    gauge, now = TickGauge(), 0
+    for _ in range(3):  # in the two seconds, for 50 ms each
+        now = loaded(gauge, 100, 5, now + 50 * NS_PER_MS)
+    gauge.update(now)
     assert gauge.median_ns == 10 * NS_PER_MS
-    assert gauge.p99_ns == 10 * NS_PER_MS
+    assert gauge.p95_ns == 10 * NS_PER_MS
 
 
 def test_who_takes_over_what_was_left_is_not_slow_yet() -> None:
     gauge = TickGauge()
     now = loaded(gauge, 40, 24)
     gauge.update(now)
-    assert (gauge.p99_ns, gauge.median_ns) == (0, 0)
+    assert (gauge.p95_ns, gauge.median_ns) == (0, 0)
     gauge.update(loaded(gauge, 10, 24, now))
-    assert gauge.p99_ns == gauge.median_ns == 48 * NS_PER_MS
+    assert gauge.p95_ns == gauge.median_ns == 48 * NS_PER_MS
 
 
 def test_a_hiccup_beside_one_call_does_not_make_a_slow_process() -> None:
@@ -79,7 +80,7 @@ def test_a_hiccup_beside_one_call_does_not_make_a_slow_process() -> None:
         at = loaded(gauge, 4, 20, at)
         gauge.idled()
         gauge.update(at := at + UPDATE_NS)
-        assert gauge.p99_ns == 0
+        assert gauge.p95_ns == 0
 
 
 def test_who_sleeps_is_not_slow() -> None:
@@ -88,27 +89,27 @@ def test_who_sleeps_is_not_slow() -> None:
         gauge.worked(at * 10 * NS_PER_MS)
         gauge.idled()
     gauge.update(2_000 * NS_PER_MS)
-    assert gauge.p99_ns == 0
+    assert gauge.p95_ns == 0
 
 
 def test_what_was_slow_is_forgotten() -> None:
     gauge = TickGauge()
     now = loaded(gauge, 60, 30)
     gauge.update(now)
-    assert gauge.p99_ns == 60 * NS_PER_MS
+    assert gauge.p95_ns == 60 * NS_PER_MS
     gauge.update(now + WINDOW_NS)
-    assert gauge.p99_ns == 0
+    assert gauge.p95_ns == 0
 
 
 def test_it_is_computed_ten_times_a_second_at_most() -> None:
     gauge = TickGauge()
-    gauge.update(now := loaded(gauge, 250, 5))
-    before = gauge.p99_ns
-    now = loaded(gauge, 4, 20, now)
+    gauge.update(now := loaded(gauge, 45, 25))
+    before = gauge.p95_ns
+    now = loaded(gauge, 3, 33, now)
     gauge.update(now)
-    assert gauge.p99_ns == before > 0
+    assert gauge.p95_ns == before > 0
     gauge.update(now + UPDATE_NS)
-    assert gauge.p99_ns > before
+    assert gauge.p95_ns > before
 
 
 def test_it_holds_no_more_than_it_needs() -> None:

@@ -190,6 +190,27 @@ def test_calls_that_end_in_time_are_not_cut(gateway: Callable[..., Gateway]) -> 
     assert sum('"calls_cut":0' in line for line in running.lines) == 2
 
 
+def test_calls_outlast_a_rolling_restart_and_not_a_stop(gateway: Callable[..., Gateway]) -> None:
+    running = gateway("--workers", "1", "--responder", "echo", DRAIN_TIMEOUT_MS="200")
+
+    async def scene() -> None:
+        client = await dial(running.url)
+        await client.send(start_message("MZ0"))
+        running.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: any('"event":"draining"' in line for line in running.lines))
+        for _ in range(5):  # longer than a drain
+            await asyncio.sleep(0.1)
+            await client.send(media("MZ0"))
+            assert await frames_until(client, 1) == 1, "the call goes on"
+        running.process.send_signal(signal.SIGTERM)
+        assert await closed_with(client) == 1001
+
+    asyncio.run(scene())
+    assert running.process.wait(PATIENCE_S) == 0
+    cut = [line for line in running.lines if '"event":"drained"' in line]
+    assert ['"calls_cut":1' in line for line in cut].count(True) == 1
+
+
 def test_calls_over_tls(
     gateway: Callable[..., Gateway],
     certificate: tuple[Path, Path],  # noqa: F811 - the fixture

@@ -130,10 +130,12 @@ def test_each_worker_is_pinned_to_a_cpu_of_its_own_and_dsp_processes_to_the_rest
 
 
 def test_worker_is_given_its_drain_and_its_memory_limit() -> None:
-    with opened(drain_timeout_ms=7_000, worker_rss_mb_max=300) as (settings, resources):
+    given = {"drain_timeout_ms": 7_000, "max_call_ms": 90_000, "worker_rss_mb_max": 300}
+    with opened(**given) as (settings, resources):
         spec = crew_of(settings, resources).spec(0, 0)
-        stop_ms = 7_000 + KILL_AFTER_DRAIN_MS
-        assert (spec.stop_timeout_ms, spec.rss_bytes_max) == (stop_ms, 300_000_000)
+        assert spec.stop_timeout_ms == 7_000 + KILL_AFTER_DRAIN_MS
+        assert spec.retire_timeout_ms == 90_000 + KILL_AFTER_DRAIN_MS
+        assert spec.rss_bytes_max == 300_000_000
 
 
 def test_mains_take_what_they_are_given() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from signal import SIGTERM
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,10 +18,12 @@ from typing_extensions import override
 
 from supervisor.actions import GiveUp, Kill, Park, RollFailed, Serving, Signal, Spawn
 from supervisor.child import NS_PER_MS, Event
+from supervisor.kinds import RETIRE
 from supervisor.policy import FAST_TIMEOUT_MS, LATE_TICK_MS
 from supervisor.spec import EXIT_CONFIG, NOBODY
 from tests.supervisor.world import (
     DRAIN_LIMIT_MS,
+    RETIRE_LIMIT_MS,
     RSS_MAX,
     TICK_MS,
     end_limit_ms,
@@ -317,6 +321,33 @@ def test_fast_stop_shortens_the_time_of_a_worker_that_is_being_replaced() -> Non
     for _ in range(FAST_TIMEOUT_MS // TICK_MS - 1):
         assert Kill not in kinds(world.tick())
     assert Kill("worker-0", "did not end in time") in world.tick()
+
+
+def test_stop_gives_a_worker_that_is_being_replaced_no_more_time_than_the_others() -> None:
+    world = ready_gateway()
+    world.reload()
+    world.tick()
+    world.say()
+    assert Signal("worker-0", RETIRE) in world.tick()
+    told = [action for action in world.stop() if isinstance(action, Signal)]
+    assert told == [Signal(name, SIGTERM) for name in world.running()]
+    for _ in range(DRAIN_LIMIT_MS // TICK_MS - 1):
+        assert world.tick() == []
+    assert Kill("worker-0", "did not end in time") in world.tick()
+
+
+def test_stop_does_not_lengthen_the_time_of_a_worker_that_is_being_replaced() -> None:
+    world = ready_gateway()
+    world.reload()
+    world.tick()
+    world.say()
+    world.tick()
+    for _ in range((RETIRE_LIMIT_MS - 1_000) // TICK_MS):
+        world.tick()
+    world.stop()
+    for _ in range(1_000 // TICK_MS - 1):
+        assert world.tick() == []
+    assert world.tick() == [Kill("worker-0", "did not end in time")]
 
 
 def test_child_in_back_off_is_not_spawned_by_a_stop() -> None:

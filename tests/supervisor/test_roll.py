@@ -22,7 +22,7 @@ from supervisor.child import Event
 from supervisor.roll import TABLE, News, Stage
 from supervisor.spec import EXIT_CONFIG
 from tests.supervisor.world import (
-    DRAIN_LIMIT_MS,
+    RETIRE_LIMIT_MS,
     RSS_MAX,
     TICK_MS,
     World,
@@ -111,7 +111,7 @@ def test_old_worker_that_does_not_end_is_killed_at_its_deadline() -> None:
     world.reload()
     world.say()
     world.tick()
-    for _ in range(DRAIN_LIMIT_MS // TICK_MS - 1):
+    for _ in range(RETIRE_LIMIT_MS // TICK_MS - 1):
         assert world.tick() == []
     assert world.tick() == [Kill("worker-0", "did not end in time")]
     assert world.die("worker-0", -9)[0] == Rest("worker-0")

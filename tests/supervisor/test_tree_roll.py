@@ -94,7 +94,7 @@ def test_sighup_twice_within_a_roll_is_safe(forest: Forest) -> None:
     tree.wait_output("rolled took_ms")
     assert tree.output.count("rolled took_ms") == 1
     assert sorted(phases(board)) == [Phase.READY, Phase.READY, Phase.SPARE]
-    assert tree.output.count("status=0") == tree.output.count("signal=SIGTERM")
+    assert tree.output.count("status=0") == tree.output.count("signal=SIGUSR2")
 
 
 def test_refused_settings_change_nothing_and_are_one_error_line(forest: Forest) -> None:
@@ -149,7 +149,7 @@ def test_draining_worker_beyond_its_deadline_is_killed_and_the_roll_goes_on(
     forest: Forest,
 ) -> None:
     board = forest.board(worker=1)
-    stubborn = crew_of(board, [toy("worker", 0, board, "ignores_sigterm", stop_timeout_ms=100)])
+    stubborn = crew_of(board, [toy("worker", 0, board, "ignores_sigterm", retire_timeout_ms=100)])
     tree = grow(forest, [coloured(board, "blue")], board, dataclasses.replace(stubborn))
     tree.signal(signal.SIGHUP)
     tree.wait_output("rolled took_ms")

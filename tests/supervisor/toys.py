@@ -13,17 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from supervisor.handover import receive
+from supervisor.kinds import RETIRE
 from supervisor.scoreboard import Field, Phase, Row, Scoreboard
 
 BEAT_S = 0.02
 
 
 class _Told:
-    """True once SIGTERM has arrived."""
+    """True once SIGTERM or RETIRE has arrived."""
 
     def __init__(self) -> None:
         self._told = False
         signal.signal(signal.SIGTERM, self._tell)
+        signal.signal(RETIRE, self._tell)
 
     def __bool__(self) -> bool:
         return self._told
@@ -142,6 +144,7 @@ def returns_nothing(*, row: Row) -> None:
 def ignores_sigterm(*, row: Row) -> int:
     """Beats for ever."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(RETIRE, signal.SIG_IGN)
     row.ready()
     while True:
         _beat(row)

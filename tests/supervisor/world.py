@@ -20,11 +20,13 @@ from supervisor.actions import (
     Spawn,
 )
 from supervisor.child import NS_PER_MS, Event
+from supervisor.kinds import RETIRE
 from supervisor.policy import FAST_TIMEOUT_MS, LATE_TICK_MS, Policy
 from supervisor.spec import NOBODY, ChildSpec, Crew, RestartPolicy
 
 TICK_MS = 50
 DRAIN_LIMIT_MS = 12_000
+RETIRE_LIMIT_MS = 30_000
 RSS_MAX = 1_000
 HUNG_AFTER_MS = {"dsp": 400}
 
@@ -38,6 +40,7 @@ def spec(kind: str, index: int = 0, listener: int = NOBODY, crew: int = 0) -> Ch
         kwargs={"crew": crew},
         hung_after_ms=HUNG_AFTER_MS.get(kind, 5_000),
         stop_timeout_ms=DRAIN_LIMIT_MS if kind == "worker" else 5_000,
+        retire_timeout_ms=RETIRE_LIMIT_MS,
         rss_bytes_max=RSS_MAX if kind == "worker" else 0,
         restart=RestartPolicy(),
     )
@@ -59,6 +62,7 @@ class Process:
     frozen: bool = False
     doomed: bool = False
     told_ns: int | None = None
+    end_ns: int | None = None  # by when it has to end
     rss_bytes: int = 1
 
 
@@ -98,8 +102,8 @@ class World:
             case Spawn(child, again):
                 self._spawn(child, again=again)
             case Signal(name, signum):
-                assert signum == SIGTERM
-                self._tell(name)
+                assert signum in (SIGTERM, RETIRE)
+                self._tell(name, retire=signum == RETIRE)
             case Kill(name, _):
                 self.processes[name].doomed = True
             case Assign(arena, dsp):
@@ -128,15 +132,20 @@ class World:
         if again:
             self.restarts_ns.setdefault(child.name, []).append(self.now_ns)
 
-    def _tell(self, name: str) -> None:
+    def _tell(self, name: str, *, retire: bool) -> None:
         told = self.processes[name]
         workers = [p for p in self.processes.values() if p.spec.kind == "worker"]
         if self.stopping:
+            assert not retire
             assert told in workers or not workers, "workers end before the rest is told"
-        elif told.says is not Event.DRAIN:
+        elif retire or told.says is not Event.DRAIN:
+            assert retire, "calls of who is replaced may go on"
             heirs = [p for p in workers if p is not told and p.seen is Event.READY]
             assert told.spec.listener in {p.spec.listener for p in heirs}, "somebody takes over"
         told.told_ns = self.now_ns
+        limit_ms = RETIRE_LIMIT_MS if retire else DRAIN_LIMIT_MS
+        end_ns = self.now_ns + limit_ms * NS_PER_MS
+        told.end_ns = min(end_ns, told.end_ns or end_ns)
 
     def _rest(self, name: str) -> None:
         assert name not in self.processes
@@ -209,11 +218,11 @@ class World:
 
     def overdue(self) -> list[str]:
         """Who was told to end longer ago than its limit and has not been killed."""
-        limit_ns = (DRAIN_LIMIT_MS + 2 * TICK_MS) * NS_PER_MS
+        grace_ns = 2 * TICK_MS * NS_PER_MS
         return [
             name
             for name, p in self.processes.items()
-            if p.told_ns is not None and self.now_ns - p.told_ns > limit_ns and not p.doomed
+            if p.end_ns is not None and self.now_ns - p.end_ns > grace_ns and not p.doomed
         ]
 
 
