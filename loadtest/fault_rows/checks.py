@@ -59,17 +59,23 @@ def none_cut(calls: Sequence[CallResult]) -> Check:
     return Check(f"{len(cut)} of {len(calls)} calls cut{reasons}", not cut)
 
 
-def none_refused(calls: Sequence[CallResult], what: str = "connects", fault_ns: int = 0) -> Check:
+def none_refused(
+    calls: Sequence[CallResult], what: str = "connects", fault_ns: int = 0, why: Sequence[str] = ()
+) -> Check:
     """Every call could be set up.
 
     On a machine that is busy with other things two failures say nothing of the fault: a gateway
     that is late refuses calls by HTTP 503, and a handshake that was under way at the time of the
-    fault may have been in the hands of the process that died.
+    fault may have been in the hands of the process that died. ``why``: the gateway's own reasons
+    for its 503.
     """
     refused = refused_calls(calls)
-    reasons = f" ({_reasons(refused)})" if refused else ""
-    text = f"{len(refused)} of {len(calls)} {what} failed{reasons}"
     late = [_refused_for_lateness(call) or call.connect_ns < fault_ns for call in refused]
+    reasons = [_reasons(refused)] if refused else []
+    if why and any(map(_refused_for_lateness, refused)):
+        reasons.append(f"refused as {', '.join(why)}")
+    told = f" ({'; '.join(reasons)})" if reasons else ""
+    text = f"{len(refused)} of {len(calls)} {what} failed{told}"
     return Check(text, not refused, timed=bool(late) and all(late))
 
 

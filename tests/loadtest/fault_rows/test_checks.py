@@ -82,6 +82,17 @@ def test_the_commonest_reasons_are_told() -> None:
     assert none_refused(calls).text == "6 of 6 connects failed (3 x b; 2 x c)"
 
 
+def test_the_gateways_own_reasons_are_told_of_what_it_refused() -> None:
+    turned_away = [refused("not connected: HTTP 503 Service Unavailable")] * 2
+    assert none_refused([up(1), *turned_away], why=["dsp_late", "full"]).text == (
+        "2 of 3 connects failed (2 x not connected: HTTP 503 Service Unavailable; "
+        "refused as dsp_late, full)"
+    )
+    assert "refused as" not in none_refused(turned_away).text
+    assert "late" not in none_refused([refused()], why=["late"]).text, "nobody answered"
+    assert none_refused([up(1)], why=["late"]).text == "0 of 1 connects failed"
+
+
 @pytest.mark.parametrize("what", ["lost", "withheld", "out_of_order", "duplicated"])
 def test_every_frame_comes_back_once_and_in_order(what: str) -> None:
     assert none_lost([call(), call()]) == Check("0 frames lost", holds=True)
