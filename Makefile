@@ -7,6 +7,10 @@ ARGS ?=
 
 SECONDS ?= 60
 
+# Tests start hundreds of processes from the same sources: each is compiled once, out of the way.
+test browser verify: export PYTHONDONTWRITEBYTECODE :=
+test browser verify: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+
 .PHONY: setup espeak run dev doctor test browser verify fuzz simulate trials lock clean
 
 setup: $(STAMP)

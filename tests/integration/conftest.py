@@ -11,6 +11,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,14 +110,14 @@ def start(tmp_path: Path, *flags: str, **environment: str) -> Gateway:
     return gateway
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+@contextmanager
+def gateways(folder: Path) -> Iterator[Callable[..., Gateway]]:
     """Starts gateways; afterwards each must end with status 0 and leave nothing behind."""
     before = segments.names()
     started: list[tuple[Gateway, list[psutil.Process]]] = []
 
     def launch(*flags: str, **environment: str) -> Gateway:
-        found = start(tmp_path, *flags, **environment)
+        found = start(folder, *flags, **environment)
         started.append((found, psutil.Process(found.process.pid).children(recursive=True)))
         return found
 
@@ -133,3 +134,10 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
         assert alive == [], "orphans"
         assert "Traceback" not in found.log(), found.log()
     assert segments.left_since(before) == set()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    """For a test that needs gateways of its own."""
+    with gateways(tmp_path) as launch:
+        yield launch
