@@ -41,7 +41,7 @@ test: setup
 	$(BIN)/mypy supervisor audio gateway loadtest tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --ignore tests/integration $(ARGS)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/integration $(ARGS) # whole gateways
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist worksteal tests/integration $(ARGS) # whole gateways
 
 browser: setup ## the page in a real Chromium (skipped where there is none); SCREENSHOTS=docs keeps its pictures
 	$(BIN)/python -m pytest -m slow tests/browser --timeout 600 $(ARGS)

@@ -173,7 +173,7 @@ def supervisor(*flags: str, cwd: Path = ROOT, **environment: str) -> Any:
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     return run.returncode, run.stderr
