@@ -69,6 +69,16 @@ class Gateway:
         found = json.loads(report.read_text()) if report.exists() else {}
         return run.returncode, found, run.stdout + run.stderr
 
+    def end(self, within_s: float = STOP_TIMEOUT_S) -> int:
+        """SIGTERM, when it still runs; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(within_s)
+        self.reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
     def log(self) -> str:
         return "\n".join(self.lines)
 
@@ -123,12 +133,7 @@ def gateways(folder: Path) -> Iterator[Callable[..., Gateway]]:
 
     yield launch
     for found, children in started:
-        if found.process.poll() is None:
-            found.process.send_signal(signal.SIGTERM)
-        status = found.process.wait(STOP_TIMEOUT_S)
-        found.reader.join()
-        assert found.process.stdout is not None
-        found.process.stdout.close()
+        status = found.end()
         _, alive = psutil.wait_procs(children, timeout=5)
         assert status == 0, found.log()
         assert alive == [], "orphans"
