@@ -32,6 +32,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: a full collection, which many a test asks for, passes over it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def make_arena() -> Iterator[Callable[[int], Arena]]:
     arenas: list[Arena] = []
