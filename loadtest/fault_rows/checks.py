@@ -19,6 +19,8 @@ from loadtest.schedule import FRAME_NS, NS_PER_MS, NS_PER_SECOND
 COMPARED_NS = 2 * NS_PER_SECOND
 #: A fault's gaps are those that end within this time after it.
 GAP_WITHIN_NS = 3 * NS_PER_SECOND
+#: Longer than a handshake takes that waits for nobody.
+SERVED_WITHIN_NS = NS_PER_SECOND
 
 _NONE = np.empty(0, np.float32)
 
@@ -150,9 +152,10 @@ def gap_within(calls: Iterable[CallResult], fault_ns: int, limit_ms: float) -> C
 def served_while_hung(calls: Sequence[CallResult], from_ns: int, to_ns: int) -> Check:
     """Calls that came while a worker hung were up before anything was done about it.
 
-    While the others are late, and refuse calls, nobody can take what waits for the hung one.
+    While the others are late, and refuse calls, nobody can take what waits for the hung one. Who
+    came in the last moment may have been served at once and be up only afterwards.
     """
-    all_came = [call for call in calls if from_ns <= call.connect_ns < to_ns]
+    all_came = [call for call in calls if from_ns <= call.connect_ns < to_ns - SERVED_WITHIN_NS]
     came = [call for call in all_came if not _refused_for_lateness(call)]
     waited = [call for call in came if not call.connected or call.opened_ns >= to_ns]
     text = f"{len(waited)} of {len(came)} new calls waited for it"
