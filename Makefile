@@ -40,7 +40,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy supervisor audio gateway loadtest tests
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --ignore tests/integration $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --ignore tests/integration --ignore tests/browser $(ARGS)
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist worksteal tests/integration $(ARGS) # whole gateways
 
 browser: setup ## the page in a real Chromium (skipped where there is none); SCREENSHOTS=docs keeps its pictures
