@@ -7,6 +7,10 @@ ARGS ?=
 
 SECONDS ?= 60
 
+# Tests start hundreds of processes from the same sources: each is compiled once, out of the way.
+test browser verify: export PYTHONDONTWRITEBYTECODE :=
+test browser verify: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+
 .PHONY: setup espeak run dev doctor test browser verify fuzz simulate trials lock clean
 
 setup: $(STAMP)
@@ -36,8 +40,8 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy supervisor audio gateway loadtest tests
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --ignore tests/integration $(ARGS)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/integration $(ARGS) # whole gateways
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --ignore tests/integration --ignore tests/browser $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist worksteal tests/integration $(ARGS) # whole gateways
 
 browser: setup ## the page in a real Chromium (skipped where there is none); SCREENSHOTS=docs keeps its pictures
 	$(BIN)/python -m pytest -m slow tests/browser --timeout 600 $(ARGS)

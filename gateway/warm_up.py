@@ -62,6 +62,8 @@ class WarmUp:
         self.warnings.extend(findings.faults + findings.warnings)
 
     async def _speak(self) -> None:
+        if not self.settings.ai_conversation_enabled:
+            return  # it only listens
         if in_order(self.settings.tts_base_url)[0] == LOCAL:
             await self._learn_voices()
         await self._prepare()

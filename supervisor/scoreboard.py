@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from supervisor.kinds import CONSOLE, DSP, SPEECH, WORKER
+
 CELL_BYTES = 8
 
 
@@ -138,6 +140,23 @@ COUNTERS: dict[str, str] = {
     "live_packets_dropped": "Reports of live calls that the console did not take; never awaited.",
 }
 
+#: The kinds of children that count what is not the workers' alone.
+_OTHERS_COUNTS: dict[str, tuple[str, ...]] = {
+    "restarts": (WORKER, DSP, SPEECH, CONSOLE),
+    "messages_invalid": (WORKER, CONSOLE),
+    "records_dropped": (WORKER, CONSOLE),
+    "frames_aged": (DSP,),
+    "codec_restarts": (DSP,),
+    "caller_ring_frames_max": (DSP,),
+    "assistant_ring_frames_max": (DSP,),
+    **{name: (DSP,) for name in COUNTERS if name.startswith("dsp_")},
+}
+
+
+def counts(kind: str, counter: str) -> bool:
+    """Whether children of this kind can raise a counter."""
+    return kind in _OTHERS_COUNTS.get(counter, (WORKER,))
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
@@ -145,7 +164,7 @@ class Histogram:
 
     help: str
     bounds: tuple[int, ...]
-    kind: str = "worker"
+    kind: str = WORKER
 
 
 _WAITS_MS = (50, 100, 200, 300, 400, 500, 600, 800, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000)
@@ -163,14 +182,14 @@ HISTOGRAMS: dict[str, Histogram] = {
     "barge_in_ms": Histogram("Time from a caller's voice to the end of playout.", _WAITS_MS),
     "mark_round_trip_ms": Histogram("Time from sending a mark to its return.", _WAITS_MS),
     "loop_delay_ms": Histogram("How late heartbeats of the event loop were.", _DELAYS_MS),
-    "dsp_pass_ms": Histogram("Duration of a pass that found work.", _DELAYS_MS, "dsp"),
+    "dsp_pass_ms": Histogram("Duration of a pass that found work.", _DELAYS_MS, DSP),
     "dsp_queue_age_ms": Histogram(
         "Age of the oldest caller frame when a pass took it, by how many waited behind it.",
         (20, 40, 60, 80, 100, 160, 320, 580),
-        "dsp",
+        DSP,
     ),
     "dsp_batch_frames": Histogram(
-        "Frames processed in one pass.", (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1_600), "dsp"
+        "Frames processed in one pass.", (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1_600), DSP
     ),
 }
 
@@ -184,8 +203,13 @@ FAMILIES: dict[str, tuple[str, str]] = {
 assert {name.partition("/")[0] for name in COUNTERS if "/" in name} == set(FAMILIES)
 
 _COUNTER_AT = {name: len(Field) + i for i, name in enumerate(COUNTERS)}
+#: What nobody would be shown cannot be counted either.
+_COUNTER_OF = {
+    kind: {name: at for name, at in _COUNTER_AT.items() if counts(kind, name)}
+    for kind in (WORKER, DSP, SPEECH, CONSOLE)
+}
 #: What is true of a process, not of its predecessors: an open breaker dies with its worker.
-_GAUGES = tuple(name for name, text in COUNTERS.items() if text.startswith("Gauge:"))
+_GAUGES = tuple(_COUNTER_AT[name] for name, text in COUNTERS.items() if text.startswith("Gauge:"))
 
 
 def _place_histograms(at: int) -> dict[str, tuple[int, tuple[int, ...]]]:
@@ -212,11 +236,12 @@ class RowName:
 class Row:
     """One child's row. The child writes it, everybody may read it."""
 
-    __slots__ = ("_at", "_cells", "name")
+    __slots__ = ("_at", "_cells", "_counter_at", "name")
 
     def __init__(self, cells: memoryview, at: int, name: RowName) -> None:
         self._cells = cells
         self._at = at
+        self._counter_at = _COUNTER_OF[name.kind]
         self.name = name
 
     def get(self, field: Field) -> int:
@@ -228,16 +253,16 @@ class Row:
         self._cells[self._at + field] = value
 
     def count(self, counter: str, by: int = 1) -> None:
-        """Raise a counter; ``KeyError`` for a name that is not in COUNTERS."""
-        self._cells[self._at + _COUNTER_AT[counter]] += by
+        """Raise a counter; ``KeyError`` for one that this kind of child does not count."""
+        self._cells[self._at + self._counter_at[counter]] += by
 
     def gauge(self, counter: str, value: int) -> None:
         """Set a gauge."""
-        self._cells[self._at + _COUNTER_AT[counter]] = value
+        self._cells[self._at + self._counter_at[counter]] = value
 
     def raise_to(self, counter: str, value: int) -> None:
         """Set a gauge that remembers its highest value."""
-        at = self._at + _COUNTER_AT[counter]
+        at = self._at + self._counter_at[counter]
         if value > self._cells[at]:
             self._cells[at] = value
 
@@ -256,7 +281,7 @@ class Row:
         return self._cells[at:end].tolist(), self._cells[end]
 
     def counter(self, counter: str) -> int:
-        """Read a counter or gauge."""
+        """Read a counter or gauge; 0 for one that this kind of child does not count."""
         return self._cells[self._at + _COUNTER_AT[counter]]
 
     def beat(self, now_ns: int, lag_ns: int = 0) -> None:
@@ -288,7 +313,7 @@ class Row:
 
     def _forget(self) -> None:
         for gauge in _GAUGES:
-            self.gauge(gauge, 0)
+            self._cells[self._at + gauge] = 0
 
 
 class Scoreboard:

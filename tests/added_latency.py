@@ -96,9 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             bare.stop()
             queue.stop()
-            gateway.process.send_signal(signal.SIGTERM)
-            gateway.process.wait(60)
-            gateway.reader.join()
+            gateway.end(within_s=60)
     found = added(gateway, turns, queue)
     if not found:
         sys.stderr.write(output + gateway.log())

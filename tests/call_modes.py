@@ -186,9 +186,7 @@ def play(mode: str) -> Outcome:
         except subprocess.TimeoutExpired:
             return Outcome(mode, 0, 0.0, "the caller did not come to an end")
         finally:
-            gateway.process.send_signal(signal.SIGTERM)
-            gateway.process.wait(60)
-            gateway.reader.join()
+            gateway.end(within_s=60)
     answers = report.get("response_ms", {"count": 0, "p50": 0.0})
     if status or report["disconnects"]:
         wrong = output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 # Read when numpy is imported: two BLAS threads on two busy cores are slower than one.
@@ -24,6 +25,17 @@ settings.register_profile(
 )
 settings.register_profile("verify", settings.get_profile("test"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+
+# A shell starts what runs in the background without these, and so would be all that we start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: a full collection, which many a test asks for, passes over it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

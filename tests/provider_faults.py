@@ -165,9 +165,7 @@ def _running(settings: Mapping[str, str]) -> Iterator[Gateway]:
                 time.sleep(0.1)
             yield gateway
         finally:
-            gateway.process.send_signal(signal.SIGTERM)
-            gateway.process.wait(60)
-            gateway.reader.join()
+            gateway.end(within_s=60)
 
 
 def _requests(gateway: Gateway) -> float:

@@ -9,9 +9,9 @@ Conventions: https://prometheus.io/docs/practices/naming/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, product
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -26,7 +26,17 @@ from typing_extensions import override
 
 from gateway import clock
 from gateway.ops.health import child_state, heartbeat_age_ns
-from supervisor.scoreboard import COUNTERS, FAMILIES, HISTOGRAMS, Field, Phase, Row, Scoreboard
+from supervisor.kinds import WORKER
+from supervisor.scoreboard import (
+    COUNTERS,
+    FAMILIES,
+    HISTOGRAMS,
+    Field,
+    Phase,
+    Row,
+    Scoreboard,
+    counts,
+)
 
 PREFIX = "voice_gateway"
 LABELS = ("kind", "index")
@@ -56,7 +66,7 @@ class BoardCollector(Collector):
 
     @override
     def collect(self) -> Iterator[Metric]:
-        """All metric families, each with one sample a child."""
+        """All metric families, each with one sample of every child that can count it."""
         now_ns = clock.now_ns()
         yield from map(self._counter, (name for name in COUNTERS if "/" not in name))
         yield from map(self._family, FAMILIES)
@@ -80,9 +90,14 @@ class BoardCollector(Collector):
             "How late the child's loop was at its last heartbeat.",
             lambda row: row.get(Field.LOOP_LAG_NS) / NS_PER_SECOND,
         )
-        yield self._gauge("calls_active", "Calls in progress.", lambda row: row.get(Field.CALLS))
         yield self._gauge(
-            "calls_capacity", "Calls the child can hold.", lambda row: row.get(Field.CAPACITY)
+            "calls_active", "Calls in progress.", lambda row: row.get(Field.CALLS), WORKER
+        )
+        yield self._gauge(
+            "calls_capacity",
+            "Calls the child can hold.",
+            lambda row: row.get(Field.CAPACITY),
+            WORKER,
         )
         yield self._gauge(
             "child_start_time_seconds",
@@ -92,20 +107,23 @@ class BoardCollector(Collector):
 
     def _counter(self, counter: str) -> Metric:
         name, text = _seconds(counter, COUNTERS[counter])
+        rows = [row for row in self._board.rows() if counts(row.name.kind, counter)]
         if text.startswith(_GAUGE):
             text = text.removeprefix(_GAUGE).strip()
-            return self._gauge(name, text[:1].upper() + text[1:], _reader(counter))
+            text = text[:1].upper() + text[1:]
+            gauge = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=LABELS)
+            return _fill(gauge, rows, _reader(counter))
         family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=LABELS)
-        return self._fill(family, _reader(counter))
+        return _fill(family, rows, _reader(counter))
 
     def _family(self, name: str) -> Metric:
         """Counters that a label tells apart."""
         label, text = FAMILIES[name]
         family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=(*LABELS, label))
-        for counter in COUNTERS:
-            base, _, value = counter.partition("/")
-            for row in self._board.rows() if base == name and value else ():
-                labels = (row.name.kind, str(row.name.index), value)
+        labelled = [counter for counter in COUNTERS if counter.startswith(f"{name}/")]
+        for counter, row in product(labelled, self._board.rows()):
+            if counts(row.name.kind, counter):
+                labels = (row.name.kind, str(row.name.index), counter.partition("/")[2])
                 family.add_metric(labels, row.counter(counter))
         return family
 
@@ -137,15 +155,11 @@ class BoardCollector(Collector):
                     family.add_metric((row.name.kind, str(row.name.index)), getattr(usage, field))
             yield family
 
-    def _gauge(self, name: str, text: str, value: Callable[[Row], float]) -> Metric:
-        return self._fill(GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=LABELS), value)
-
-    def _fill(
-        self, family: CounterMetricFamily | GaugeMetricFamily, value: Callable[[Row], float]
+    def _gauge(
+        self, name: str, text: str, value: Callable[[Row], float], kind: str | None = None
     ) -> Metric:
-        for row in self._board.rows():
-            family.add_metric((row.name.kind, str(row.name.index)), value(row))
-        return family
+        family = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=LABELS)
+        return _fill(family, self._board.rows(kind), value)
 
     def _start_time(self, row: Row) -> float:
         started_ns = row.get(Field.STARTED_NS)
@@ -165,6 +179,16 @@ class Exposition:
         self._collector.usage = usage
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
+
+
+def _fill(
+    family: CounterMetricFamily | GaugeMetricFamily,
+    rows: Iterable[Row],
+    value: Callable[[Row], float],
+) -> Metric:
+    for row in rows:
+        family.add_metric((row.name.kind, str(row.name.index)), value(row))
+    return family
 
 
 def _reader(counter: str) -> Callable[[Row], float]:

@@ -19,6 +19,8 @@ from loadtest.schedule import FRAME_NS, NS_PER_MS, NS_PER_SECOND
 COMPARED_NS = 2 * NS_PER_SECOND
 #: A fault's gaps are those that end within this time after it.
 GAP_WITHIN_NS = 3 * NS_PER_SECOND
+#: Longer than a handshake takes that waits for nobody.
+SERVED_WITHIN_NS = NS_PER_SECOND
 
 _NONE = np.empty(0, np.float32)
 
@@ -59,17 +61,23 @@ def none_cut(calls: Sequence[CallResult]) -> Check:
     return Check(f"{len(cut)} of {len(calls)} calls cut{reasons}", not cut)
 
 
-def none_refused(calls: Sequence[CallResult], what: str = "connects", fault_ns: int = 0) -> Check:
+def none_refused(
+    calls: Sequence[CallResult], what: str = "connects", fault_ns: int = 0, why: Sequence[str] = ()
+) -> Check:
     """Every call could be set up.
 
     On a machine that is busy with other things two failures say nothing of the fault: a gateway
     that is late refuses calls by HTTP 503, and a handshake that was under way at the time of the
-    fault may have been in the hands of the process that died.
+    fault may have been in the hands of the process that died. ``why``: the gateway's own reasons
+    for its 503.
     """
     refused = refused_calls(calls)
-    reasons = f" ({_reasons(refused)})" if refused else ""
-    text = f"{len(refused)} of {len(calls)} {what} failed{reasons}"
     late = [_refused_for_lateness(call) or call.connect_ns < fault_ns for call in refused]
+    reasons = [_reasons(refused)] if refused else []
+    if why and any(map(_refused_for_lateness, refused)):
+        reasons.append(f"refused as {', '.join(why)}")
+    told = f" ({'; '.join(reasons)})" if reasons else ""
+    text = f"{len(refused)} of {len(calls)} {what} failed{told}"
     return Check(text, not refused, timed=bool(late) and all(late))
 
 
@@ -144,9 +152,10 @@ def gap_within(calls: Iterable[CallResult], fault_ns: int, limit_ms: float) -> C
 def served_while_hung(calls: Sequence[CallResult], from_ns: int, to_ns: int) -> Check:
     """Calls that came while a worker hung were up before anything was done about it.
 
-    While the others are late, and refuse calls, nobody can take what waits for the hung one.
+    While the others are late, and refuse calls, nobody can take what waits for the hung one. Who
+    came in the last moment may have been served at once and be up only afterwards.
     """
-    all_came = [call for call in calls if from_ns <= call.connect_ns < to_ns]
+    all_came = [call for call in calls if from_ns <= call.connect_ns < to_ns - SERVED_WITHIN_NS]
     came = [call for call in all_came if not _refused_for_lateness(call)]
     waited = [call for call in came if not call.connected or call.opened_ns >= to_ns]
     text = f"{len(waited)} of {len(came)} new calls waited for it"

@@ -129,6 +129,10 @@ class Gateway:
         }
         return sorted(found)
 
+    def refusals(self) -> list[str]:
+        """The reasons for which it has refused calls."""
+        return self.told_apart("refusals_total", "reason")
+
     def connections(self) -> dict[int, int]:
         """Who holds each connection to the public port: the caller's port -> pid of a worker."""
         return {

@@ -58,7 +58,7 @@ def starve(bench: Bench) -> Sequence[Check]:
             answers = Counter(knock_for(gateway, REFUSED_SECONDS))
         recovered = until(lambda: knock(gateway.port) == "101", RECOVERED_SECONDS)
         calls = steady.results()
-        reasons = gateway.told_apart("refusals_total", "reason")
+        reasons = gateway.refusals()
         stopped = gateway.stop()
     asked = sum(answers.values())
     others = {name: count for name, count in answers.items() if name != "503"}
@@ -96,11 +96,12 @@ def burst(bench: Bench) -> Sequence[Check]:
         traffic.wait(2)
         held = gateway.connections()
         calls = traffic.results()
+        reasons = gateway.refusals()
         stopped = gateway.stop()
     return [
         evenly_placed(held.values(), bench.workers, PLACED_RATIO_MAX),
         slowest_setup(calls, HANDSHAKE_MS_MAX, floor_ms),
-        none_refused(calls),
+        none_refused(calls, why=reasons),
         none_cut(calls),
         stopped,
     ]
@@ -119,11 +120,12 @@ def churn(bench: Bench) -> Sequence[Check]:
         idle_after = idle(gateway)
         fds_after, pss_after = descriptors(gateway), meter.pss_mb() or 0.0
         sessions = sum(gateway.counter("calls_active", "worker").values())
+        reasons = gateway.refusals()
         stopped = gateway.stop()
     finished = sum(call.connected for call in short)
     grown = (pss_after - pss_before) * 2**20 / max(1, finished)
     return [
-        none_refused(short),
+        none_refused(short, why=reasons),
         none_cut(short),
         none_lost(short, aged=gateway.aged),
         Check(f"PSS {grown:+.0f} bytes a call", grown < PSS_BYTES_PER_CALL_MAX, timed=True),

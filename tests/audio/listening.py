@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -157,17 +157,47 @@ class Heard:
     skipped: NDArray[np.bool_]
 
 
-def listen(heard: Call, *, gated: bool, reset: bool) -> Heard:
-    """Score every window when its last frame is there, as the batch does."""
-    scorer = silero(heard.rate)
-    listener = _Listener(scorer, len(heard.streams), gated=gated, reset=reset)
-    before = np.zeros((len(heard.streams), scorer.context), np.float32)
-    padded = np.concatenate((before, heard.streams), axis=1)
+@dataclass(frozen=True)
+class Mode:
+    """How one listens."""
+
+    gated: bool
+    reset: bool
+
+
+#: The model on every window; with the gate alone; as a DSP process does it.
+BARE, KEPT = Mode(gated=False, reset=False), Mode(gated=True, reset=False)
+RESET = Mode(gated=True, reset=True)
+
+
+def listen(said: Sequence[Call], *modes: Mode) -> list[list[Heard]]:
+    """What each mode hears of each call.
+
+    All are rows of one batch, as in a DSP process: it takes hardly longer than one of them.
+    """
+    samples = max(each.streams.shape[1] for each in said)
+    streams = [np.pad(c.streams, ((0, 0), (0, samples - c.streams.shape[1]))) for c in said]
+    everything = _hear(silero(said[0].rate), np.concatenate(streams), modes)
+    found, first = [], 0
+    for each in list(said) * len(modes):
+        rows = slice(first, first + len(each.streams))
+        windows = each.streams.shape[1] // silero(each.rate).window
+        heard = Heard(everything.probability[rows, :windows], everything.skipped[rows, :windows])
+        found.append(heard)
+        first = rows.stop
+    return [found[at : at + len(said)] for at in range(0, len(found), len(said))]
+
+
+def _hear(scorer: vad.Silero, streams: Floats, modes: Sequence[Mode]) -> Heard:
+    """Score every window of all streams when its last frame is there, as the batch does."""
+    listener = _Listener(scorer, len(streams), modes)
+    streams = np.tile(streams, (len(modes), 1))
+    padded = np.pad(streams, ((0, 0), (scorer.context, 0)))
     frame = scorer.window * BLOCKS_PER_FRAME // BLOCKS_PER_WINDOW
     probabilities: list[Floats] = []
     skipped: list[NDArray[np.bool_]] = []
-    for index in range(heard.streams.shape[1] // frame):
-        skip = listener.level(heard.streams[:, index * frame : (index + 1) * frame])
+    for index in range(streams.shape[1] // frame):
+        skip = listener.level(streams[:, index * frame : (index + 1) * frame])
         ended = (index + 1) * BLOCKS_PER_FRAME // BLOCKS_PER_WINDOW
         if ended > len(probabilities):
             start = (ended - 1) * scorer.window
@@ -180,20 +210,24 @@ def listen(heard: Call, *, gated: bool, reset: bool) -> Heard:
 class _Listener:
     """The per-frame values of all rows, and the recurrent state."""
 
-    def __init__(self, scorer: vad.Silero, rows: int, *, gated: bool, reset: bool) -> None:
-        self._scorer, self._gated, self._reset = scorer, gated, reset
-        self.probability, self._floor, self._quiet, self._settled = np.zeros((4, rows), np.float32)
-        self._state = np.zeros((rows, 2, VAD_STATE_WIDTH), np.float32)
+    def __init__(self, scorer: vad.Silero, rows: int, modes: Sequence[Mode]) -> None:
+        self._scorer = scorer
+        self._gated = np.repeat([mode.gated for mode in modes], rows)
+        self._reset = np.repeat([mode.reset for mode in modes], rows)
+        every = len(self._gated)
+        self.probability, self._floor, self._quiet, self._settled = np.zeros((4, every), np.float32)
+        self._state = np.zeros((every, 2, VAD_STATE_WIDTH), np.float32)
 
     def level(self, frame: Floats) -> NDArray[np.bool_]:
         level = vad.level_of(frame)
         skip, self._floor, self._quiet = vad.gate(level, self._floor, self._quiet, self._settled)
-        return skip & self._gated
+        gated: NDArray[np.bool_] = skip & self._gated
+        return gated
 
     def window(self, window: Floats, skip: NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(~skip)
         state, settled = self._state[rows], self._settled[rows]
-        due = vad.reset_due(settled) & self._reset
+        due = vad.reset_due(settled) & self._reset[rows]
         state[due] = settled[due] = 0
         scored, self._state[rows] = self._scorer.score(window[rows], state)
         self._settled[rows] = vad.next_settled(settled, scored)

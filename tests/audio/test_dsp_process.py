@@ -77,7 +77,7 @@ def test_slots_of_all_formats_go_through_one_pass(make_plane: Callable[..., Plan
     assert plane.row.counter("dsp_frames") == 4 * len(Encoding)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32), st.integers(1, 30))
 def test_a_new_lease_hears_nothing_of_the_old_one(seed: int, old_frames: int) -> None:
     """Results, probabilities included, are those of a slot never used before."""

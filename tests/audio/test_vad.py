@@ -86,6 +86,13 @@ def in_batches(rate: int, size: int, order: NDArray[np.int64]) -> tuple[Floats, 
     return probability, after
 
 
+@cache
+def in_one_batch(rate: int) -> tuple[Floats, Floats]:
+    """All of them together."""
+    everything = np.arange(len(reference(rate).windows))
+    return in_batches(rate, len(everything), everything)
+
+
 def difference(one: Floats, other: Floats) -> float:
     """The largest."""
     return float(np.abs(one - other).max())
@@ -129,9 +136,8 @@ def test_whole_streams_stay_with_onnx_runtime(rate: int) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 31, 127, 128, 129, 257])
 def test_rows_do_not_depend_on_their_company(rate: int, size: int) -> None:
     """Any rows together, in any order, across the borders of the sub-batches."""
-    everything = np.arange(len(reference(rate).windows))
-    shuffled = np.random.default_rng(size).permutation(everything)
-    together = in_batches(rate, len(everything), everything)
+    together = in_one_batch(rate)
+    shuffled = np.random.default_rng(size).permutation(len(reference(rate).windows))
     apart = in_batches(rate, size, shuffled)
     assert difference(together[0], apart[0]) <= COMPANY_TOLERANCE[rate]
     assert difference(together[1], apart[1]) <= STATE_TOLERANCE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,10 @@ from numpy.typing import NDArray
 from audio import vad
 from audio.format import FRAMES_PER_SECOND
 from tests.audio.listening import (
+    BARE,
+    KEPT,
     NEVER,
+    RESET,
     Background,
     amplitude,
     call,
@@ -25,13 +30,14 @@ from tests.audio.listening import (
 )
 
 Floats = NDArray[np.float32]
+Onsets = NDArray[np.int64]
 
 RATES = pytest.mark.parametrize("rate", [8_000, 16_000])
-BACKGROUNDS = pytest.mark.parametrize(
-    "between",
-    [digital_silence, noise(-50), noise(-40)],
-    ids=["digital silence", "-50 dBFS", "-40 dBFS"],
-)
+BACKGROUNDS: dict[str, Background] = {
+    "digital silence": digital_silence,
+    "-50 dBFS": noise(-50),
+    "-40 dBFS": noise(-40),
+}
 
 LEVELS = st.floats(0, 1, width=32)
 ROWS = st.integers(1, 5)
@@ -175,33 +181,35 @@ def test_louder_is_never_less_probable(level: float, louder: float, floor: float
     assert 0 <= quiet <= loud <= 1
 
 
+@cache
+def onsets_between_pauses(rate: int) -> dict[str, tuple[Onsets, Onsets]]:
+    """Every clip once, after pauses up to 20 s: by the bare model on every window, and gated."""
+    said = [call(rate, between, rows=6, each=3, seed=1) for between in BACKGROUNDS.values()]
+    bare, gated = (list(map(onsets, heard, said)) for heard in listen(said, BARE, RESET))
+    return dict(zip(BACKGROUNDS, zip(bare, gated, strict=True), strict=True))
+
+
 @RATES
-@BACKGROUNDS
-def test_no_onset_is_lost_or_late(rate: int, between: Background) -> None:
-    """Every clip once, after pauses up to 20 s; against the bare model on every window."""
-    said = call(rate, between, rows=6, each=3, seed=1)
-    bare = onsets(listen(said, gated=False, reset=False), said)
-    gated = onsets(listen(said, gated=True, reset=True), said)
+@pytest.mark.parametrize("between", BACKGROUNDS)
+def test_no_onset_is_lost_or_late(rate: int, between: str) -> None:
+    bare, gated = onsets_between_pauses(rate)[between]
     assert np.all(bare < NEVER)
     assert np.max(gated - bare) <= 1
     assert gated.mean() < bare.mean(), "a state that does not drift is quicker"
 
 
-@pytest.mark.parametrize("dbfs", [-68, -50, -40])
-def test_most_of_a_pause_is_skipped(dbfs: float) -> None:
-    said = call(8_000, noise(dbfs), rows=6, each=3, seed=11)
-    heard = listen(said, gated=True, reset=True)
-    assert heard.skipped[pauses(said)].mean() > 0.8
-    assert heard.skipped[~pauses(said)].mean() < 0.1
+def test_most_of_a_pause_is_skipped() -> None:
+    calls = [call(8_000, noise(dbfs), rows=6, each=3, seed=11) for dbfs in (-68, -50, -40)]
+    for said, heard in zip(calls, *listen(calls, RESET), strict=True):
+        assert heard.skipped[pauses(said)].mean() > 0.8
+        assert heard.skipped[~pauses(said)].mean() < 0.1
 
 
 @RATES
 def test_hold_music_does_not_deafen(rate: int) -> None:
     """The reset's reason: without it speech after music is noticed late, or never."""
     said = call(rate, hold_music, rows=6, each=3, seed=21)
-    bare = onsets(listen(said, gated=False, reset=False), said)
-    kept = onsets(listen(said, gated=True, reset=False), said)
-    reset = onsets(listen(said, gated=True, reset=True), said)
+    bare, kept, reset = (onsets(heard, said) for (heard,) in listen([said], BARE, KEPT, RESET))
     assert np.all(reset < NEVER)
     assert np.max(reset - bare) <= 1
     assert np.mean(np.minimum(reset, 20)) + 1 < np.mean(np.minimum(bare, 20))
@@ -219,8 +227,9 @@ def test_of_hundreds_of_onsets_hardly_one_is_late(rate: int, between: Background
     bare, gated = [], []
     for seed in range(4):
         said = call(rate, between, rows=18, each=3, seed=100 + seed)
-        bare.append(onsets(listen(said, gated=False, reset=False), said))
-        gated.append(onsets(listen(said, gated=True, reset=True), said))
+        (without,), (with_gate,) = listen([said], BARE, RESET)
+        bare.append(onsets(without, said))
+        gated.append(onsets(with_gate, said))
     later = np.concatenate(gated) - np.concatenate(bare)
     assert np.count_nonzero(later > 1) <= len(later) // 200
     assert np.max(later) <= (5 if between is hold_music else 2)

@@ -30,7 +30,12 @@ SAID = {
 QUIET = {"LOG_LEVEL": "fatal", "IDLE_PROMPT_MS": "120000"}
 SECONDS = re.compile(r"^(\d+ ms|\d+\.\d s)$")
 TOKEN = "a-token-of-enough-length"
+#: The table scrolls in itself beyond the window's height less 24rem: here all its rows fit.
 TALL = ViewportSize(width=1360, height=1960)
+WHOLE_TABLE = """() => {
+    const box = document.getElementById("live-scroll");
+    return box.scrollHeight <= box.clientHeight;
+}"""
 #: Calls were understood and answered; just now somebody speaks, and somebody was interrupted.
 IN_FULL_SWING = """(enough) => {
     const all = (what) => [...document.querySelectorAll(`#live-calls ${what}`)];
@@ -134,6 +139,7 @@ def test_a_day_with_many_calls(gateway: Launch, browse: Browse, tmp_path: Path) 
         expect(page.locator("#calls")).to_have_text(str(CALLS))
         expect(page.locator("#live-calls")).to_contain_text("+155501019")
         page.wait_for_function(IN_FULL_SWING, arg=enough(CALLS))
+        assert page.evaluate(WHOLE_TABLE), "the picture would cut the last rows off"
         screenshot(page, "console-light", tmp_path)
         theme = page.get_by_role("button", name=re.compile("Theme"))
         theme.click()

@@ -73,7 +73,7 @@ def play(arena: Arena, scene: Callable[[Stage], Coroutine[None, None, None]]) ->
     return asyncio.run(run())
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.lists(st.integers(2, 20_000), min_size=1, max_size=8))
 def test_all_that_is_fed_is_sent_whatever_the_chunks(sizes: list[int]) -> None:
     arena = Arena.create(1)

@@ -51,6 +51,18 @@ def test_a_greeting_is_ready_and_an_unknown_model_is_told() -> None:
     with_fake(check, Script(speech_ms=5))
 
 
+def test_who_only_listens_has_nothing_spoken() -> None:
+    async def check(fake: FakeOpenAI) -> None:
+        silent = settings_for(fake).model_copy(update={"ai_conversation_enabled": False})
+        warming, speech = warm_up(silent)
+        await warming.run()
+        assert "tts" not in fake.stages()
+        await speech.tts.aclose()
+        await speech.stt.aclose()
+
+    with_fake(check)
+
+
 def test_a_refused_key_is_told_without_the_key() -> None:
     async def check(fake: FakeOpenAI) -> None:
         warming, speech = warm_up(settings_for(fake, "sk-wrong-0123456789abcdef"))

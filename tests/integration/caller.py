@@ -51,11 +51,17 @@ class Caller:
         self._played_until = 0.0
         self._chunk = 0
         self._returning: set[asyncio.Task[None]] = set()
-        self.frames_heard = 0
+        self.frames_heard = self._heard_before = 0
         self.closed = asyncio.Event()
 
     def say(self, frames: list[bytes]) -> None:
+        self._heard_before = self.frames_heard
         self._to_say.extend(frames)
+
+    @property
+    def answered(self) -> bool:
+        """Something was heard since we spoke last, and it is over."""
+        return self.frames_heard > self._heard_before and self.silent
 
     @property
     def silent(self) -> bool:

@@ -11,6 +11,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,16 @@ class Gateway:
         found = json.loads(report.read_text()) if report.exists() else {}
         return run.returncode, found, run.stdout + run.stderr
 
+    def end(self, within_s: float = STOP_TIMEOUT_S) -> int:
+        """SIGTERM, when it still runs; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(within_s)
+        self.reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
     def log(self) -> str:
         return "\n".join(self.lines)
 
@@ -109,27 +120,29 @@ def start(tmp_path: Path, *flags: str, **environment: str) -> Gateway:
     return gateway
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+@contextmanager
+def gateways(folder: Path) -> Iterator[Callable[..., Gateway]]:
     """Starts gateways; afterwards each must end with status 0 and leave nothing behind."""
     before = segments.names()
     started: list[tuple[Gateway, list[psutil.Process]]] = []
 
     def launch(*flags: str, **environment: str) -> Gateway:
-        found = start(tmp_path, *flags, **environment)
+        found = start(folder, *flags, **environment)
         started.append((found, psutil.Process(found.process.pid).children(recursive=True)))
         return found
 
     yield launch
     for found, children in started:
-        if found.process.poll() is None:
-            found.process.send_signal(signal.SIGTERM)
-        status = found.process.wait(STOP_TIMEOUT_S)
-        found.reader.join()
-        assert found.process.stdout is not None
-        found.process.stdout.close()
+        status = found.end()
         _, alive = psutil.wait_procs(children, timeout=5)
         assert status == 0, found.log()
         assert alive == [], "orphans"
         assert "Traceback" not in found.log(), found.log()
     assert segments.left_since(before) == set()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    """For a test that needs gateways of its own."""
+    with gateways(tmp_path) as launch:
+        yield launch

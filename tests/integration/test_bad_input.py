@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,20 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.fakes.onnx_model import mean_model
-from tests.integration.conftest import ROOT, Gateway
+from tests.integration.conftest import ROOT, Gateway, gateways
 from tests.integration.test_echo import wait_until
 from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 
 SILENCE = base64.b64encode(b"\xff" * 160).decode()
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One gateway for those who hurt nobody else."""
+    with gateways(tmp_path_factory.mktemp("echo")) as launch:
+        yield launch("--workers", "1", "--responder", "echo")
 
 
 def start_message(stream: str) -> str:
@@ -57,7 +64,9 @@ def metric(gateway: Gateway, name: str) -> float:
     url = f"http://127.0.0.1:{gateway.console_port}/metrics"
     with urllib.request.urlopen(url, timeout=5) as response:
         lines = response.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
+    found = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{")]
+    assert found, f"there is no metric {name}"
+    return sum(found)
 
 
 async def echoed(socket_: ClientConnection, stream: str, frames: int) -> int:
@@ -92,36 +101,33 @@ async def make_every_mistake(url: str) -> None:
         assert await call == 50, "and so does every other"
 
 
-def test_mistakes_are_counted_and_every_call_goes_on(gateway: Callable[..., Gateway]) -> None:
-    running = gateway("--workers", "1", "--responder", "echo")
-    asyncio.run(make_every_mistake(running.url))
-    wait_until(lambda: metric(running, "voice_gateway_messages_invalid_total") >= 18 - 1)
-    wait_until(lambda: metric(running, "voice_gateway_messages_unknown_total") >= 1)
-    wait_until(lambda: metric(running, "voice_gateway_calls") == 0)
-    warnings = [line for line in running.lines if "bad message" in line]
+def test_mistakes_are_counted_and_every_call_goes_on(echo: Gateway) -> None:
+    invalid, unknown = (f"voice_gateway_messages_{kind}_total" for kind in ("invalid", "unknown"))
+    before = {name: metric(echo, name) for name in (invalid, unknown)}
+    asyncio.run(make_every_mistake(echo.url))
+    wait_until(lambda: metric(echo, invalid) - before[invalid] >= 18 - 1)
+    wait_until(lambda: metric(echo, unknown) - before[unknown] >= 1)
+    wait_until(lambda: metric(echo, "voice_gateway_calls_active") == 0)
+    warnings = [line for line in echo.lines if "bad message" in line]
     assert 0 < len(warnings) <= 10, "logged, but not one line a mistake"
 
 
-def test_a_socket_cut_without_stop_leaves_nothing(gateway: Callable[..., Gateway]) -> None:
-    running = gateway("--workers", "1", "--responder", "echo")
+def test_a_socket_cut_without_stop_leaves_nothing(echo: Gateway) -> None:
+    before = metric(echo, "voice_gateway_calls_total")
 
     async def cut() -> None:
         for n in range(30):
-            client = await connect(running.url)
+            client = await connect(echo.url)
             await client.send(start_message(f"MZ{n}"))
             await client.send(media(f"MZ{n}"))
             client.transport.abort()
 
     asyncio.run(cut())
-    wait_until(lambda: metric(running, "voice_gateway_calls_total") == 30)
-    wait_until(lambda: metric(running, "voice_gateway_calls") == 0)
+    wait_until(lambda: metric(echo, "voice_gateway_calls_total") == before + 30)
+    wait_until(lambda: metric(echo, "voice_gateway_calls_active") == 0)
 
 
-def test_too_many_mistakes_and_a_missing_start_close_only_that_peer(
-    gateway: Callable[..., Gateway],
-) -> None:
-    running = gateway("--workers", "1", "--responder", "echo")
-
+def test_too_many_mistakes_and_a_missing_start_close_only_that_peer(echo: Gateway) -> None:
     async def closed_with(client: ClientConnection, messages: list[str]) -> int:
         try:
             for message in messages:
@@ -132,7 +138,7 @@ def test_too_many_mistakes_and_a_missing_start_close_only_that_peer(
         return -1
 
     async def insist() -> tuple[int, int]:
-        async with connect(running.url) as bad, connect(running.url) as silent:
+        async with connect(echo.url) as bad, connect(echo.url) as silent:
             return await closed_with(bad, ["nonsense"] * 60), await closed_with(silent, [])
 
     assert asyncio.run(insist()) == (1007, 1008)
@@ -167,7 +173,7 @@ def supervisor(*flags: str, cwd: Path = ROOT, **environment: str) -> Any:
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     return run.returncode, run.stderr

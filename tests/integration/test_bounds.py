@@ -43,6 +43,7 @@ pytestmark = pytest.mark.timeout(120)
 
 #: 127.0.0.1 is a trusted proxy in here; these are hosts on a network.
 FLOODER, OTHER = "127.0.0.2", "127.0.0.3"
+KNOCK = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 TEXT, CONTINUATION, PING = 0x01, 0x80, 0x89
 
 
@@ -94,23 +95,39 @@ def begins_and_sends(stream: str, data: bytes, times: int = 1) -> Callable[[int]
 
 async def knocks(port: int) -> str:
     """One address beyond its burst; another comes in meanwhile."""
-    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-    raw = await dial(port, FLOODER)
-    heads = []
-    for _ in range(ADDRESS_KNOCKS_BURST + 50):
-        await raw.send(request)
-        heads.append((await raw.head()).partition("\r\n")[0][9:12])
-        await raw.reader.readline()
-    refused = await dial(port, FLOODER)
-    await refused.send(upgrade())
-    answer = await refused.head()
-    other = await dial(port, OTHER)
-    await other.send(request)
-    assert (await other.head()).startswith("HTTP/1.1 200 ")
+    heads = await flood(port, ADDRESS_KNOCKS_BURST + 50)
     assert heads[:ADDRESS_KNOCKS_BURST] == ["200"] * ADDRESS_KNOCKS_BURST
     assert "429" in heads
+    answer = await upgraded_beside_a_flood(port)
+    while answer.startswith("HTTP/1.1 101"):  # on a busy machine it was forgiven meanwhile
+        answer = await upgraded_beside_a_flood(port)
+    other = await dial(port, OTHER)
+    await other.send(KNOCK)
+    assert (await other.head()).startswith("HTTP/1.1 200 ")
     assert "Retry-After: " in answer
     return answer.partition("\r\n")[0].removeprefix("HTTP/1.1 ")
+
+
+async def flood(port: int, times: int) -> list[str]:
+    """Ask so many times in one breath; what was answered."""
+    raw = await dial(port, FLOODER)
+    await raw.send(KNOCK * times)
+    heads = []
+    for _ in range(times):
+        heads.append((await raw.head()).partition("\r\n")[0][9:12])
+        await raw.reader.readline()
+    return heads
+
+
+async def upgraded_beside_a_flood(port: int) -> str:
+    """The answer to who comes from the address of a flood."""
+    raw = await dial(port, FLOODER)
+    flooding = asyncio.create_task(flood(port, ADDRESS_KNOCKS_BURST // 2))
+    await asyncio.sleep(0)
+    await raw.send(upgrade())
+    answer = await raw.head()
+    await flooding
+    return answer
 
 
 async def offers_deflate(port: int) -> str:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 
 import pytest
@@ -14,19 +13,12 @@ import pytest
 from tests.fakes.openai_http import KEY, Fault, Script
 from tests.fakes.process import fake_process
 from tests.integration.conftest import Gateway
+from tests.integration.test_bad_input import metric
 
 pytestmark = pytest.mark.timeout(180)
 
 CLIP = "tests/fixtures/clips/en/cards-001.wav"
-ONE_CALL = ("--scenario", "talk", "--calls", "1", "--audio", CLIP)
-
-
-def metric(gateway: Gateway, name: str) -> float:
-    url = f"http://127.0.0.1:{gateway.console_port}/metrics"
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    values = [line.split()[-1] for line in lines if line.startswith(f"voice_gateway_{name}{{")]
-    return sum(map(float, values))
+ONE_CALL = ("--scenario", "talk", "--calls", "1", "--audio", CLIP, "--seconds", "12")
 
 
 def test_a_call_is_answered_by_a_language_model(gateway: Callable[..., Gateway]) -> None:
@@ -39,8 +31,8 @@ def test_a_call_is_answered_by_a_language_model(gateway: Callable[..., Gateway])
         assert report["response_ms"]["count"] >= 1
         assert any("What are your opening hours? 1" in line for line in running.lines)
         assert any("We are open from nine to five." in line for line in running.lines)
-        assert metric(running, "llm_requests_total") >= 1
-        assert metric(running, "provider_breakers_open") == 0
+        assert metric(running, "voice_gateway_llm_requests_total") >= 1
+        assert metric(running, "voice_gateway_provider_breakers_open") == 0
         assert KEY not in running.log()
         assert any("gpt-4o-mini-tts" in line for line in running.lines), "what is configured"
 
@@ -55,10 +47,10 @@ def test_a_dead_stage_ends_no_call(gateway: Callable[..., Gateway], stage: str) 
             assert time.monotonic() < deadline
             time.sleep(0.05)
         fake.behave(Script(faults=[Fault(stage, status=401)]))
-        status, report, output = running.simulate(*ONE_CALL, "--seconds", "12")
+        status, report, output = running.simulate(*ONE_CALL)
         assert status == 0, output
         assert report["disconnects"] == 0
-        assert metric(running, "provider_keys_refused_total") >= 1
+        assert metric(running, "voice_gateway_provider_keys_refused_total") >= 1
         assert KEY not in running.log()
 
 

@@ -113,5 +113,5 @@ async def plain_calls(url: str) -> None:
 def test_plain_calls_share_a_socket_and_mistakes_end_none(gateway: Callable[..., Gateway]) -> None:
     running = gateway("--workers", "2", "--responder", "echo")
     asyncio.run(plain_calls(running.url))
-    wait_until(lambda: metric(running, "voice_gateway_calls") == 0)
+    wait_until(lambda: metric(running, "voice_gateway_calls_active") == 0)
     assert metric(running, "voice_gateway_messages_invalid_total") == 4

@@ -16,6 +16,7 @@ import wave
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -69,6 +70,11 @@ RECITERS = {
     "small": "assistant.ms_per_message=80",
     "silent": "frames_sent=1",
 }
+#: Half of what the slowest server makes of its frames.
+LATE_MS_MAX = 250
+ATTEMPTS = 3
+
+pytestmark = pytest.mark.timeout(180)
 
 
 @dataclass
@@ -86,9 +92,23 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    found = Runs(folder=tmp_path_factory.mktemp("runs"))
-    asyncio.run(make_runs(found))
+    """What says of itself that it was held up says nothing of a server: then once more."""
+    found = Runs()
+    for _ in range(ATTEMPTS):
+        found = Runs(folder=tmp_path_factory.mktemp("runs"))
+        asyncio.run(make_runs(found))
+        if lateness_ms(found) <= LATE_MS_MAX:
+            break
     return found
+
+
+def lateness_ms(found: Runs) -> float:
+    """How late the generator itself was, at its worst."""
+    reports = [*found.echo.values(), *found.talk.values(), *found.phone.values()]
+    reports += [found.plain] if found.plain else []
+    return max(
+        cast("dict[str, float]", each.figures["send_lateness_ms"])["max"] for each in reports
+    )
 
 
 async def make_runs(found: Runs) -> None:
@@ -177,8 +197,9 @@ def test_an_honest_echo_passes_and_every_frame_is_told(runs: Runs, fault: str) -
     figures = report.figures
     assert figures["frames_lost"] == figures["frames_out_of_order"] == 0
     assert figures["frames_duplicated"] == figures["frames_unidentified"] == 0
+    # A call is over when as much has come as was sent: of what follows, some may not be awaited.
     extra = 2 * 3 if fault == "silence_first" else 0
-    assert figures["frames_received"] == int(str(figures["frames_sent"])) + extra
+    assert 0 <= int(str(figures["frames_received"])) - int(str(figures["frames_sent"])) <= extra
     rtt = figures["rtt_ms"]
     assert isinstance(rtt, dict)
     assert rtt["count"] == figures["frames_sent"]
@@ -285,7 +306,9 @@ def test_marks_came_back_and_calls_were_ended_well(runs: Runs) -> None:
     assert runs.server.marks.count("reply") == talks - 1
     assert runs.server.marks.count("cleared") == 1
     echoes = 2 * (len(ECHOES) - 1 + len(["good", "drop"]))
-    assert runs.server.stopped == echoes + talks + len(RECITERS) + len(["plain"])
+    whole = echoes + talks + len(RECITERS) + len(["plain"])
+    # Who answers a caller that has hung up, as after a silence first, does not read the goodbye.
+    assert whole - 2 <= runs.server.stopped <= whole
 
 
 def test_the_plain_wire_is_told_too(runs: Runs) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from supervisor.handover import receive
 from supervisor.kinds import RETIRE
-from supervisor.scoreboard import Field, Phase, Row, Scoreboard
+from supervisor.scoreboard import Field, Phase, Row, Scoreboard, counts
 
 BEAT_S = 0.02
 
@@ -42,7 +42,8 @@ def _beat(row: Row) -> None:
 def serves(*, row: Row, drains_s: float = 0.0) -> int:
     """Takes one call, beats until SIGTERM, then drains for a while."""
     told = _Told()
-    row.count("calls")
+    if counts(row.name.kind, "calls"):
+        row.count("calls")
     row.set(Field.CALLS, 1)
     row.ready()
     while not told:

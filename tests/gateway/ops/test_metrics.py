@@ -18,9 +18,11 @@ from supervisor.scoreboard import (
     Phase,
     RowName,
     Scoreboard,
+    counts,
 )
 
-NAMES = [RowName("worker", 0), RowName("worker", 1), RowName("dsp", 0)]
+KINDS = ("worker", "dsp", "speech", "console")
+NAMES = [RowName("worker", 0), RowName("worker", 1), *(RowName(kind, 0) for kind in KINDS[1:])]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 LIVENESS = {
     "voice_gateway_up",
@@ -60,8 +62,9 @@ def test_both_formats_are_accepted_and_hold_every_cell() -> None:
     plain = [counter for counter in COUNTERS if "/" not in counter]
     more = len(USAGES) + len(HISTOGRAM_FAMILIES)
     assert len(families) == len(plain) + len(FAMILIES) + len(LIVENESS) + more
-    cells = [f for f in families if f.name not in USAGES and f.type != "histogram"]
-    assert sum(len(f.samples) for f in cells) == len(NAMES) * (len(COUNTERS) + len(LIVENESS))
+    cells = [f for f in families if f.name not in USAGES | LIVENESS and f.type != "histogram"]
+    counted = sum(counts(name.kind, counter) for name in NAMES for counter in COUNTERS)
+    assert sum(len(f.samples) for f in cells) == counted
     parsed = openmetrics.text_string_to_metric_families(open_text.decode())  # type: ignore[no-untyped-call]
     assert len(list(parsed)) == len(families)
     assert {family.name for family in families} > LIVENESS
@@ -79,18 +82,53 @@ def test_names_have_units_and_help() -> None:
     assert types["voice_gateway_provider_breakers_open"] == "gauge"
 
 
-@given(st.sampled_from(sorted(COUNTERS)), st.integers(0, 2**53))
-def test_a_count_arrives(counter: str, count: int) -> None:
+def test_a_child_shows_what_its_kind_can_count_and_no_row_of_zeros_beside_it() -> None:
+    text = Exposition(Scoreboard(NAMES, 1)).render("", {})[0].decode()
+    shown: dict[str, set[str]] = {kind: set() for kind in KINDS}
+    for family in parse_text(text):
+        for sample in family.samples:
+            shown[sample.labels["kind"]].add(family.name.removeprefix("voice_gateway_"))
+    of_all = {"up", "parked", "restarts", "heartbeat_age_seconds", "loop_lag_seconds"}
+    of_all |= {"child_start_time_seconds"}
+    assert shown["speech"] == of_all
+    assert shown["console"] == of_all | {"messages_invalid", "records_dropped"}
+    assert of_all < shown["dsp"]
+    assert {"dsp_busy_seconds", "frames_aged", "caller_ring_frames_max"} < shown["dsp"]
+    assert of_all | {"calls", "calls_active", "refusals", "messages_invalid"} < shown["worker"]
+    assert shown["dsp"] & shown["worker"] == of_all
+
+
+def test_what_would_not_be_shown_cannot_be_counted() -> None:
     board = Scoreboard(NAMES, 1)
-    board.row("worker", 1).count(counter, count)
-    base, _, label = counter.partition("/")
-    more = {FAMILIES[base][0]: label} if label else {}
-    sample = "voice_gateway_" + base.replace("_ns", "_seconds")
-    if not COUNTERS[counter].startswith("Gauge:"):
-        sample += "_total"
-    expected = count / 1e9 if counter.endswith("_ns") else count
-    assert value(board, sample, "worker", 1, **more) == pytest.approx(expected)
-    assert value(board, sample, "worker", 0, **more) == 0
+    with pytest.raises(KeyError):
+        board.row("dsp", 0).count("calls")
+    with pytest.raises(KeyError):
+        board.row("worker", 0).gauge("caller_ring_frames_max", 1)
+    assert board.row("dsp", 0).counter("calls") == 0
+
+
+@pytest.mark.parametrize("least", [0, 1, 2**53 - len(COUNTERS)])
+def test_a_count_arrives(least: int) -> None:
+    """Each where it belongs, with another one in every other place."""
+    board = Scoreboard([*NAMES, *(RowName(kind, 1) for kind in KINDS[1:])], 1)
+    expected = {}
+    for count, (counter, text) in enumerate(COUNTERS.items(), least):
+        kind = next(kind for kind in KINDS if counts(kind, counter))
+        board.row(kind, 1).count(counter, count)
+        base, _, label = counter.partition("/")
+        more = [(FAMILIES[base][0], label)] if label else []
+        sample = "voice_gateway_" + base.replace("_ns", "_seconds")
+        sample += "" if text.startswith("Gauge:") else "_total"
+        value = count / 1e9 if counter.endswith("_ns") else count
+        for index, here in (("0", 0), ("1", value)):
+            labels = frozenset([("kind", kind), ("index", index), *more])
+            expected[sample, labels] = here
+    found = {
+        (item.name, frozenset(item.labels.items())): item.value
+        for family in parse_text(Exposition(board).render("", {})[0].decode())
+        for item in family.samples
+    }
+    assert {key: found[key] for key in expected} == pytest.approx(expected)
 
 
 def test_refusals_are_told_apart_by_their_reason() -> None:
@@ -170,8 +208,8 @@ def test_what_is_observed_is_counted_in_its_bucket(name: str, values: list[int])
 def test_a_high_water_mark_only_rises() -> None:
     board = Scoreboard(NAMES, 1)
     for frames in (3, 7, 5):
-        board.row("worker", 0).raise_to("caller_ring_frames_max", frames)
-    assert value(board, "voice_gateway_caller_ring_frames_max", "worker", 0) == 7
+        board.row("dsp", 0).raise_to("caller_ring_frames_max", frames)
+    assert value(board, "voice_gateway_caller_ring_frames_max", "dsp", 0) == 7
 
 
 def test_processes_tell_what_they_use() -> None:

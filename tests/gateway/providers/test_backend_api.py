@@ -298,7 +298,7 @@ def test_the_deadline_bounds_every_attempt(
     async def scene(api: BackendApi) -> None:
         async with asyncio.timeout(10):
             with pytest.raises(ProviderError, match="no answer in time"):
-                await api.say(WORDS, 300, Lines())
+                await api.say(WORDS, 1_500, Lines())
 
     with_api(backend.url, scene, idempotent=promised)
     assert len(backend.asked) == (TWICE if promised else ONCE)

@@ -10,6 +10,7 @@ from loadtest.analysis import CallResult
 from loadtest.fault_rows.checks import (
     COMPARED_NS,
     GAP_WITHIN_NS,
+    SERVED_WITHIN_NS,
     Check,
     at_most,
     cut_calls,
@@ -67,19 +68,31 @@ def test_a_late_gateway_may_refuse_which_only_a_quiet_machine_can_judge() -> Non
     assert not none_refused([up(1), late]).holds
     assert not none_refused([late, gone]).timed
     assert none_refused([late, gone], fault_ns=gone.connect_ns + 1).timed
-    came = up(1, connect_ns=FAULT, opened_ns=FAULT + 1)
+    killed = FAULT + 2 * SERVED_WITHIN_NS
+    came = up(1, connect_ns=FAULT, opened_ns=killed)
     late.connect_ns = FAULT
-    assert served_while_hung([came, late], FAULT, FAULT + 1) == Check(
+    assert served_while_hung([came, late], FAULT, killed) == Check(
         "1 of 1 new calls waited for it", holds=False, timed=True
     )
-    assert not served_while_hung([came], FAULT, FAULT + 1).timed
+    assert not served_while_hung([came], FAULT, killed).timed
     came.opened_ns = FAULT
-    assert served_while_hung([came, late], FAULT, FAULT + 1).holds
+    assert served_while_hung([came, late], FAULT, killed).holds
 
 
 def test_the_commonest_reasons_are_told() -> None:
     calls = [refused("a"), *[refused("b")] * 3, *[refused("c")] * 2]
     assert none_refused(calls).text == "6 of 6 connects failed (3 x b; 2 x c)"
+
+
+def test_the_gateways_own_reasons_are_told_of_what_it_refused() -> None:
+    turned_away = [refused("not connected: HTTP 503 Service Unavailable")] * 2
+    assert none_refused([up(1), *turned_away], why=["dsp_late", "full"]).text == (
+        "2 of 3 connects failed (2 x not connected: HTTP 503 Service Unavailable; "
+        "refused as dsp_late, full)"
+    )
+    assert "refused as" not in none_refused(turned_away).text
+    assert "late" not in none_refused([refused()], why=["late"]).text, "nobody answered"
+    assert none_refused([up(1)], why=["late"]).text == "0 of 1 connects failed"
 
 
 @pytest.mark.parametrize("what", ["lost", "withheld", "out_of_order", "duplicated"])
@@ -150,6 +163,8 @@ def test_new_calls_do_not_wait_for_a_hung_worker() -> None:
     assert not served_while_hung([quick, waited], FAULT, killed).holds
     assert not served_while_hung([quick, refused(connect_ns=FAULT)], FAULT, killed).holds
     assert not served_while_hung([later], FAULT, killed).holds, "nobody called"
+    just = up(4, connect_ns=killed - SERVED_WITHIN_NS, opened_ns=killed + 1)
+    assert served_while_hung([quick, just], FAULT, killed).holds, "which may be chance"
 
 
 def test_the_slowest_handshakes() -> None:

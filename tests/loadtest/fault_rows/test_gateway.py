@@ -101,6 +101,23 @@ def test_a_console_that_is_not_there(tmp_path: Path) -> None:
     assert gateway.held_by(process.pid) == []
 
 
+def test_refusals_are_named_by_their_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = """# TYPE voice_gateway_refusals_total counter
+voice_gateway_refusals_total{kind="worker",index="0",reason="full"} 0.0
+voice_gateway_refusals_total{kind="worker",index="0",reason="late"} 2.0
+voice_gateway_refusals_total{kind="worker",index="1",reason="late"} 1.0
+voice_gateway_refusals_total{kind="worker",index="1",reason="dsp_late"} 1.0
+voice_gateway_handovers_total{kind="worker",index="1",event="sent"} 1.0
+"""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    gateway = Gateway(process, (1, 2), tmp_path)
+    monkeypatch.setattr(gateway, "ask", lambda path: (200, metrics if path == "/metrics" else ""))
+    assert gateway.refusals() == ["dsp_late", "late"]
+
+
 def test_a_gateway_that_does_not_start_says_why(tmp_path: Path) -> None:
     with (
         pytest.raises(LoadTestError, match=r"did not start: .*VAD='loud'"),
