@@ -7,8 +7,8 @@ are no test material of ours (Asterisk's, English and Russian), torn inside a se
 that read as whole 15 of 64 had fallen, of their real ends 63 of 86. Levels were chosen over pitch
 because pitch told the Russian speaker's ends no better and costs a transform a frame.
 
-Fed one frame (20 ms) at a time. What counts is voice within ``_RANGE_DB`` of the loudest frame:
-below that is what a voice detector hears on for a few frames after the last sound. In a room
+Fed one frame (20 ms) at a time. What counts is voice within ``VOICE_RANGE_DB`` of the loudest
+frame: below that is what a voice detector hears on for a few frames after the last sound. In a room
 louder than that the fall cannot be heard, and nothing speaks against the words.
 """
 
@@ -18,9 +18,9 @@ from collections import deque
 from statistics import fmean, median
 
 from audio.format import FRAME_MS
+from gateway.conversation.speech import VOICE_RANGE_DB
 from gateway.limits import UTTERANCE_MS_MAX
 
-_RANGE_DB = 30.0
 #: The last 200 ms of voice ...
 _END_FRAMES = 200 // FRAME_MS
 #: ... are half as loud as the middle of what was said, or softer.
@@ -50,7 +50,7 @@ class Cadence:
         """Whether the voice has come to rest, as far as that can be heard."""
         if not self._voice:
             return True
-        faintest = max(self._voice) - _RANGE_DB
+        faintest = max(self._voice) - VOICE_RANGE_DB
         if self._room and median(self._room) > faintest:
             return True
         heard = [level for level in self._voice if level > faintest]

@@ -58,10 +58,10 @@ class Verdict(Enum):
 class EndpointingPolicy:
     """How long a pause must last, in milliseconds, for each reading; all within min and max."""
 
-    base_ms: int = 900
-    answered_ms: int = 400
-    complete_ms: int = 720
-    unfinished_ms: int = 1_300
+    base_ms: int = 980
+    answered_ms: int = 440
+    complete_ms: int = 640
+    unfinished_ms: int = 1_400
     min_ms: int = 300
     max_ms: int = 1_500
     utterance_ms_max: int = UTTERANCE_MS_MAX

@@ -22,10 +22,10 @@ POLICY = EndpointingPolicy()
 @pytest.mark.parametrize(
     ("reading", "delay_ms"),
     [
-        (Reading.UNKNOWN, 900),
-        (Reading.ANSWERED, 400),
-        (Reading.COMPLETE, 720),
-        (Reading.UNFINISHED, 1_300),
+        (Reading.UNKNOWN, 980),
+        (Reading.ANSWERED, 440),
+        (Reading.COMPLETE, 640),
+        (Reading.UNFINISHED, 1_400),
     ],
 )
 def test_the_pause_ends_the_turn_exactly_when_the_table_says(
