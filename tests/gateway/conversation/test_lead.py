@@ -12,7 +12,7 @@ MS = TTS_RATE // 1000
 def tone(hz: float, dbfs: float, ms: int) -> bytes:
     time = np.arange(ms * MS) / TTS_RATE
     wave = np.sin(2 * np.pi * hz * time) * np.sqrt(2) * 10 ** (dbfs / 20) * 32768
-    return wave.round().astype("<i2").tobytes()
+    return bytes(wave.round().astype("<i2"))
 
 
 def silence(ms: int) -> bytes:
