@@ -6,6 +6,13 @@ reading picks the pause from a table: a full answer to the question that was ask
 over, a trailing "and", "um" or half a telephone number is given most time. A full stop alone is
 not believed, speech-to-text writes it behind anything: the voice must have come to rest as well
 (``cadence``).
+
+Pauses are counted from the last sound, not from where a voice detector ceases to hear one
+(``speech``), so a wait that is longer than a pause inside a sentence is so for every speaker. Of
+140 recorded prompts (Asterisk's, English and Russian, no test material of ours) 82 ended as a whole
+sentence whose voice had come to rest; of 134 torn inside 16 seemed to. Those 16 are cut off by a
+pause of 800 ms, two of them by one of 600; what says nothing waits for 1 s and a little, because
+people do pause for a second.
 """
 
 from __future__ import annotations
@@ -58,9 +65,9 @@ class Verdict(Enum):
 class EndpointingPolicy:
     """How long a pause must last, in milliseconds, for each reading; all within min and max."""
 
-    base_ms: int = 980
+    base_ms: int = 1_040
     answered_ms: int = 440
-    complete_ms: int = 640
+    complete_ms: int = 680
     unfinished_ms: int = 1_400
     min_ms: int = 300
     max_ms: int = 1_500

@@ -22,9 +22,9 @@ POLICY = EndpointingPolicy()
 @pytest.mark.parametrize(
     ("reading", "delay_ms"),
     [
-        (Reading.UNKNOWN, 980),
+        (Reading.UNKNOWN, 1_040),
         (Reading.ANSWERED, 440),
-        (Reading.COMPLETE, 640),
+        (Reading.COMPLETE, 680),
         (Reading.UNFINISHED, 1_400),
     ],
 )
