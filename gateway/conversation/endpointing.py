@@ -10,9 +10,8 @@ not believed, speech-to-text writes it behind anything: the voice must have come
 Pauses are counted from the last sound, not from where a voice detector ceases to hear one
 (``speech``), so a wait that is longer than a pause inside a sentence is so for every speaker. Of
 140 recorded prompts (Asterisk's, English and Russian, no test material of ours) 82 ended as a whole
-sentence whose voice had come to rest; of 134 torn inside 16 seemed to. Those 16 are cut off by a
-pause of 800 ms, two of them by one of 600; what says nothing waits for 1 s and a little, because
-people do pause for a second.
+sentence whose voice had come to rest; of 134 torn inside 16 seemed to, which a pause of 800 ms cuts
+off. What says nothing waits for 1 s and a little, because people do pause for a second.
 """
 
 from __future__ import annotations
