@@ -18,14 +18,14 @@ import numpy as np
 from audio.format import FRAME_MS, TTS_FRAME_BYTES, WIRE_RATE
 from gateway.conversation.echo_guard import SILENCE_DBFS
 from gateway.conversation.history import heard_part
-from gateway.conversation.lead import lead_bytes
-from gateway.limits import LEAD_MS_MAX
+from gateway.conversation.onset import silence_before
+from gateway.limits import SILENT_START_MS_MAX
 
 #: One reading: small, so that a place in the reply is known to 100 ms.
 PIECE_FRAMES = 5
 #: How long a character is taken to be spoken, while a clause is not complete.
 _MS_PER_CHAR = 60
-_LEAD_BYTES_MAX = LEAD_MS_MAX // FRAME_MS * TTS_FRAME_BYTES
+_SILENCE_BYTES_MAX = SILENT_START_MS_MAX // FRAME_MS * TTS_FRAME_BYTES
 _SAMPLE_MAX = 32768.0
 
 
@@ -39,7 +39,7 @@ class Clause:
     levels: array[float] = field(default_factory=lambda: array("f"))  # dBFS, one a frame
     complete: bool = False
     start: int = 0
-    lead_max: int = 0  # bytes of silence that may still be left out before the first sound
+    silence_max: int = 0  # bytes of silence that may still be left out before the first sound
     rate: int = WIRE_RATE  # of the carrier's encoding
 
     @property
@@ -50,24 +50,26 @@ class Clause:
     def write(self, pcm: bytes) -> None:
         """Append 24 kHz PCM16, whole samples."""
         self.pcm += pcm
-        if self.lead_max:
+        if self.silence_max:
             self._leave_out()
-        if not self.lead_max:
+        if not self.silence_max:
             self._measure()
 
     def end(self) -> None:
         """Nothing more follows: fill up the last frame with silence."""
-        self.lead_max = 0
+        self.silence_max = 0
         if not self.complete:
             self.pcm += bytes(-len(self.pcm) % TTS_FRAME_BYTES)
             self._measure()
             self.complete = True
 
     def _leave_out(self) -> None:
-        silent, begins = lead_bytes(self.pcm, self.rate)
-        silent = min(silent, self.lead_max)
-        del self.pcm[:silent]
-        self.lead_max = 0 if begins else self.lead_max - silent
+        silent = 1
+        while silent and self.silence_max:
+            silent, begins = silence_before(self.pcm, self.rate)
+            silent = min(silent, self.silence_max)
+            del self.pcm[:silent]
+            self.silence_max = 0 if begins else self.silence_max - silent
 
     def _measure(self) -> None:
         begin = self.frames * TTS_FRAME_BYTES
@@ -110,8 +112,8 @@ class Tape:
 
     def begin(self, text: str, say: int) -> Clause:
         """A clause begins, behind all others."""
-        lead_max = 0 if self._clauses else _LEAD_BYTES_MAX
-        clause = Clause(text, say, lead_max=lead_max, rate=self._rate)
+        silence_max = 0 if self._clauses else _SILENCE_BYTES_MAX
+        clause = Clause(text, say, silence_max=silence_max, rate=self._rate)
         if self._clauses and self.reading == len(self._clauses):  # all before it was read
             clause.start = self._clauses[-1].start + self._clauses[-1].frames
         self._clauses.append(clause)

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from audio.format import TTS_FRAME_BYTES
 from gateway.conversation.echo_guard import SILENCE_DBFS
-from gateway.conversation.lead import KEPT_BYTES, STEP_BYTES
+from gateway.conversation.onset import KEPT_BYTES, STEP_BYTES
 from gateway.conversation.tape import PIECE_FRAMES, Piece, Tape
-from gateway.limits import LEAD_MS_MAX
+from gateway.limits import SILENT_START_MS_MAX
 
 BYTES_PER_MS = TTS_FRAME_BYTES // 20
 LOUD = b"\xff\x3f" * (TTS_FRAME_BYTES // 2)  # half of full scale
@@ -58,7 +58,7 @@ def test_audio_of_any_cut_is_whole_frames_and_nothing_else(chunks: list[bytes]) 
     assert [piece.ends for piece in read].count(True) == 1
 
 
-@given(st.integers(0, 60), st.lists(st.integers(1, 2_000), max_size=9))
+@given(st.integers(0, 900), st.lists(st.integers(1, 4_000), max_size=9))
 def test_silence_before_the_first_sound_is_left_out_however_it_comes(
     silent_ms: int, cuts: list[int]
 ) -> None:
@@ -90,7 +90,7 @@ def test_only_a_reply_is_shortened_and_not_its_clauses() -> None:
 def test_a_reply_of_silence_stays_one_of_a_bounded_loss() -> None:
     tape = Tape()
     clause = tape.begin("text", tape.say("text"))
-    for _ in range(LEAD_MS_MAX // 20 + 7):
+    for _ in range(SILENT_START_MS_MAX // 20 + 7):
         clause.write(bytes(TTS_FRAME_BYTES))
     clause.end()
     assert clause.frames == 7

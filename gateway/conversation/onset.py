@@ -23,21 +23,20 @@ HEARD_DBFS = -47.0
 #: It is looked at in steps of 8 ms, and two of them are kept.
 STEP_BYTES = 2 * BLOCK_MS * TTS_RATE // 1000 * PCM_BYTES_PER_SAMPLE
 KEPT_BYTES = 2 * STEP_BYTES
+_STEPS_MAX = 50  # at a time: what comes at once may be a minute
 _HEARD = 32768 * 10 ** (HEARD_DBFS / 20)
 
 
-def lead_bytes(pcm: bytes | bytearray, rate: int) -> tuple[int, bool]:
+def silence_before(pcm: bytes | bytearray, rate: int) -> tuple[int, bool]:
     """Bytes of 24 kHz PCM16 that can be left out at its beginning, and whether a sound follows.
 
     ``rate`` is that of the carrier's encoding. Without a sound more may have to be left out.
     """
-    steps = len(pcm) // STEP_BYTES
+    steps = min(len(pcm) // STEP_BYTES, _STEPS_MAX)
     if not steps:
         return 0, False
     resampler = _resampler(rate)
-    samples = np.frombuffer(pcm, "<i2", count=steps * STEP_BYTES // PCM_BYTES_PER_SAMPLE).astype(
-        np.float32
-    )
+    samples = np.frombuffer(memoryview(pcm)[: steps * STEP_BYTES], "<i2").astype(np.float32)
     before = np.zeros(resampler.history, np.float32)
     heard = resampler(np.concatenate((before, samples))[None]).reshape(steps, -1)
     loud = np.flatnonzero((heard**2).mean(axis=1) > _HEARD**2)
