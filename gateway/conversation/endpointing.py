@@ -10,8 +10,9 @@ not believed, speech-to-text writes it behind anything: the voice must have come
 Pauses are counted from the last sound, not from where a voice detector ceases to hear one
 (``speech``), so a wait that is longer than a pause inside a sentence is so for every speaker. Of
 140 recorded prompts (Asterisk's, English and Russian, no test material of ours) 82 ended as a whole
-sentence whose voice had come to rest; of 134 torn inside 16 seemed to, which a pause of 800 ms cuts
-off. What says nothing waits for 1 s and a little, because people do pause for a second.
+sentence whose voice had come to rest, and of 134 torn inside 16 seemed to. Reckoned from these, a
+pause of 800 ms cuts off 12 % of sentences, one of 600 ms 2 % (it would be 12 with a wait of 680).
+What says nothing waits for a second and a little, because people do pause for a second.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class EndpointingPolicy:
 
     base_ms: int = 1_040
     answered_ms: int = 440
-    complete_ms: int = 680
+    complete_ms: int = 760
     unfinished_ms: int = 1_400
     min_ms: int = 300
     max_ms: int = 1_500

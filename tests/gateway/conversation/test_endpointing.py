@@ -24,7 +24,7 @@ POLICY = EndpointingPolicy()
     [
         (Reading.UNKNOWN, 1_040),
         (Reading.ANSWERED, 440),
-        (Reading.COMPLETE, 680),
+        (Reading.COMPLETE, 760),
         (Reading.UNFINISHED, 1_400),
     ],
 )
