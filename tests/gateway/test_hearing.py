@@ -34,7 +34,7 @@ def test_a_pause_begins_with_the_last_sound_whatever_the_voice_detector_says(
         call.speaking = FAINT
         await call.wait(tail_ms)
         call.speaking = QUIET
-        await call.wait(720 - tail_ms)
+        await call.wait(700 - tail_ms)
         assert call.pipeline.state is State.CALLER
         await call.wait(80)
         assert call.pipeline.state is not State.CALLER
@@ -45,7 +45,7 @@ def test_a_pause_begins_with_the_last_sound_whatever_the_voice_detector_says(
 def test_whoever_goes_on_at_the_last_moment_is_waited_for(make_arena: Arenas) -> None:
     async def scene(call: Call) -> None:
         await greeted(call)
-        await call.say(600, pause_ms=740, falls=True)
+        await call.say(600, pause_ms=720, falls=True)
         await call.say(600, falls=True)
         await greeted(call)
         assert parrot(call).told_heard == [], "their turn was never taken to be over"

@@ -22,9 +22,9 @@ POLICY = EndpointingPolicy()
 @pytest.mark.parametrize(
     ("reading", "delay_ms"),
     [
-        (Reading.UNKNOWN, 1_040),
+        (Reading.UNKNOWN, 1_060),
         (Reading.ANSWERED, 440),
-        (Reading.COMPLETE, 760),
+        (Reading.COMPLETE, 740),
         (Reading.UNFINISHED, 1_400),
     ],
 )
