@@ -51,6 +51,7 @@ class Reading(StrEnum):
     UNKNOWN = "unknown"  # no transcript yet, or nothing to conclude from it
     ANSWERED = "answered"  # a full answer to the question
     COMPLETE = "complete"  # a whole sentence
+    NAMED = "named"  # a name, or half of one
     UNFINISHED = "unfinished"  # a hesitation, a conjunction, half a number
 
 
@@ -66,8 +67,9 @@ class EndpointingPolicy:
     """How long a pause must last, in milliseconds, for each reading; all within min and max."""
 
     base_ms: int = 1_060
-    answered_ms: int = 440
+    answered_ms: int = 500
     complete_ms: int = 740
+    named_ms: int = 860
     unfinished_ms: int = 1_400
     min_ms: int = 300
     max_ms: int = 1_500
@@ -83,6 +85,7 @@ class EndpointingPolicy:
             Reading.UNKNOWN: self.base_ms,
             Reading.ANSWERED: self.answered_ms,
             Reading.COMPLETE: self.complete_ms,
+            Reading.NAMED: self.named_ms,
             Reading.UNFINISHED: self.unfinished_ms,
         }
         return min(max(delays[reading], self.min_ms), self.max_ms)
@@ -115,11 +118,11 @@ def settle(reading: Reading, question: Question, *, falls: bool, goes_on: bool =
     """A reading in the light of the voice: a whole sentence ends with a voice that falls.
 
     Of an answer only a name asks for that: any two words may be one, and half of one is one as
-    well; then it is given the time of a sentence. ("Yes" is too short to fall.) ``goes_on``: what
-    a turn model says, if there is one; it counts where nothing else does.
+    well; then it is given more time. ("Yes" is too short to fall.) ``goes_on``: what a turn model
+    says, if there is one; it counts where nothing else does.
     """
     if reading is Reading.ANSWERED and question is Question.NAME and not falls:
-        return Reading.COMPLETE
+        return Reading.NAMED
     doubtful = reading is Reading.UNKNOWN or (reading is Reading.COMPLETE and not falls)
     if not doubtful:
         return reading
