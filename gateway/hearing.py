@@ -27,14 +27,13 @@ from gateway.conversation.endpointing import (
     settle,
 )
 from gateway.conversation.language import ReplyLanguage
-from gateway.conversation.speech import SpeechDetector, SpeechResumed
+from gateway.conversation.speech import SILENCE_DBFS, SpeechDetector, SpeechResumed
 from gateway.errors import ProviderError
 from gateway.limits import LAST_WORDS_MS_MAX, PRE_ROLL_MS, SPECULATE_AFTER_MS, UTTERANCE_MS_MAX
 from gateway.providers.base import Ear, Transcript, TurnModel
 
 _PRE_ROLL_BYTES = PRE_ROLL_MS // FRAME_MS * PCM_FRAME_BYTES
 _UTTERANCE_BYTES_MAX = UTTERANCE_MS_MAX // FRAME_MS * PCM_FRAME_BYTES
-SILENCE_DBFS = -120.0
 
 
 def dbfs(level: float) -> float:
@@ -98,7 +97,7 @@ class Hearing:
             return True
         detector, policy = self.detector, self._endpointing
         pause_ms = detector.pause_ms
-        if pause_ms < policy.min_ms:
+        if pause_ms < policy.min_ms or detector.voiced:  # voiced: perhaps they go on this moment
             return False
         if self.transcript is None:  # no answer could begin: let the text decide when it is there
             return pause_ms >= policy.max_ms

@@ -79,6 +79,7 @@ DIGITS_PAUSE_MS = 2_500  # a keypad entry without # is over after this
 HISTORY_TURNS_MAX = 200
 SPECULATE_AFTER_MS = 200  # a pause this long: the text may be needed soon
 ACKNOWLEDGEMENT_MS_MAX = 720  # 600 of speech, and what the detector hears on: longer is no "mhm"
+SILENT_START_MS_MAX = 1_000  # silence before a reply's first sound that is left out
 SPEECH_AHEAD_MS_MAX = 2_000  # of each clause that was synthesised and not given to the player yet
 CLOSING_MS_MAX = 30_000  # the last words are heard by then, or will not be
 CALLS_PER_CONNECTION_MAX = 64

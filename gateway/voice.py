@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 
-from audio.format import FRAME_MS
+from audio.format import FRAME_MS, WIRE_FORMATS
 from gateway import clock
 from gateway.conversation.clauses import ClauseSplitter
 from gateway.conversation.echo_guard import SILENCE_DBFS
@@ -47,14 +47,14 @@ class Voice:
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._feeding: asyncio.Task[None] | None = None
-        self._tape = Tape()
+        self._rate = WIRE_FORMATS[player.encodings[1]].rate
         self._languages: list[str] = []
         self._start_over()
         #: Where the call goes when the last words were heard.
         self.transfer_to = ""
 
     def _start_over(self) -> None:
-        self._tape = Tape()
+        self._tape = Tape(self._rate)
         self._languages = []  # of the texts on the tape
         self._said = 0  # how many of them the observer was told
         self._base = 0  # the place (frames) at which the player's count begins

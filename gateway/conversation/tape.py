@@ -4,7 +4,8 @@ Text-to-speech writes at the end, the player reads at a place that can be set ba
 of a clause: that is how a reply goes on after a caller's "mhm". Audio that was heard is dropped
 clause by clause; the texts stay, because what was heard of them is asked for at the end.
 
-Positions are frames of 20 ms since the reply's beginning. A clause is a whole number of them.
+Positions are frames of 20 ms since the reply's beginning. A clause is a whole number of them. What
+is silent before the reply's first sound is left out: the caller waits for it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from audio.format import FRAME_MS, TTS_FRAME_BYTES
+from audio.format import FRAME_MS, TTS_FRAME_BYTES, WIRE_RATE
 from gateway.conversation.echo_guard import SILENCE_DBFS
 from gateway.conversation.history import heard_part
+from gateway.conversation.onset import silence_before
+from gateway.limits import SILENT_START_MS_MAX
 
 #: One reading: small, so that a place in the reply is known to 100 ms.
 PIECE_FRAMES = 5
 #: How long a character is taken to be spoken, while a clause is not complete.
 _MS_PER_CHAR = 60
+_SILENCE_BYTES_MAX = SILENT_START_MS_MAX // FRAME_MS * TTS_FRAME_BYTES
 _SAMPLE_MAX = 32768.0
 
 
@@ -35,6 +39,8 @@ class Clause:
     levels: array[float] = field(default_factory=lambda: array("f"))  # dBFS, one a frame
     complete: bool = False
     start: int = 0
+    silence_max: int = 0  # bytes of silence that may still be left out before the first sound
+    rate: int = WIRE_RATE  # of the carrier's encoding
 
     @property
     def frames(self) -> int:
@@ -44,14 +50,26 @@ class Clause:
     def write(self, pcm: bytes) -> None:
         """Append 24 kHz PCM16, whole samples."""
         self.pcm += pcm
-        self._measure()
+        if self.silence_max:
+            self._leave_out()
+        if not self.silence_max:
+            self._measure()
 
     def end(self) -> None:
         """Nothing more follows: fill up the last frame with silence."""
+        self.silence_max = 0
         if not self.complete:
             self.pcm += bytes(-len(self.pcm) % TTS_FRAME_BYTES)
             self._measure()
             self.complete = True
+
+    def _leave_out(self) -> None:
+        silent = 1
+        while silent and self.silence_max:
+            silent, begins = silence_before(self.pcm, self.rate)
+            silent = min(silent, self.silence_max)
+            del self.pcm[:silent]
+            self.silence_max = 0 if begins else self.silence_max - silent
 
     def _measure(self) -> None:
         begin = self.frames * TTS_FRAME_BYTES
@@ -76,9 +94,11 @@ class Piece:
 class Tape:
     """One reply."""
 
-    __slots__ = ("_clauses", "_done", "_says", "reading")
+    __slots__ = ("_clauses", "_done", "_rate", "_says", "reading")
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int = WIRE_RATE) -> None:
+        """``rate``: of the carrier's encoding."""
+        self._rate = rate
         self._clauses: list[Clause] = []
         self._says: list[str] = []
         self._done = 0  # frames read of the clause that is being read
@@ -92,7 +112,8 @@ class Tape:
 
     def begin(self, text: str, say: int) -> Clause:
         """A clause begins, behind all others."""
-        clause = Clause(text, say)
+        silence_max = 0 if self._clauses else _SILENCE_BYTES_MAX
+        clause = Clause(text, say, silence_max=silence_max, rate=self._rate)
         if self._clauses and self.reading == len(self._clauses):  # all before it was read
             clause.start = self._clauses[-1].start + self._clauses[-1].frames
         self._clauses.append(clause)

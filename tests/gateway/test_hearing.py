@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from gateway import clock
-from tests.gateway.test_pipeline import Arenas, greeted, perform
-from tests.simulation.stage import Call
+from gateway.conversation.turn import State
+from tests.gateway.test_pipeline import Arenas, greeted, parrot, perform
+from tests.simulation.stage import QUIET, Call
+
+FAINT = (1.0, 0.2 * 10 ** (-40 / 20))  # 40 dB below that voice
 
 
 def test_a_sentence_whose_voice_does_not_fall_may_go_on_a_little_later(
@@ -16,6 +19,36 @@ def test_a_sentence_whose_voice_does_not_fall_may_go_on_a_little_later(
         await greeted(call)
         await call.say(600, pause_ms=820)
         await call.say(600, pause_ms=820, falls=True)
+
+    call = perform(make_arena, ["One.", "One and two."], scene)
+    assert call.heard("assistant")[1:] == ["You said One and two.."]
+
+
+@pytest.mark.parametrize("tail_ms", [0, 60, 180])
+def test_a_pause_begins_with_the_last_sound_whatever_the_voice_detector_says(
+    make_arena: Arenas, tail_ms: int
+) -> None:
+    async def scene(call: Call) -> None:
+        await greeted(call)
+        await call.say(600, falls=True)
+        call.speaking = FAINT
+        await call.wait(tail_ms)
+        call.speaking = QUIET
+        await call.wait(700 - tail_ms)
+        assert call.pipeline.state is State.CALLER
+        await call.wait(80)
+        assert call.pipeline.state is not State.CALLER
+
+    perform(make_arena, ["One."], scene)
+
+
+def test_whoever_goes_on_at_the_last_moment_is_waited_for(make_arena: Arenas) -> None:
+    async def scene(call: Call) -> None:
+        await greeted(call)
+        await call.say(600, pause_ms=720, falls=True)
+        await call.say(600, falls=True)
+        await greeted(call)
+        assert parrot(call).told_heard == [], "their turn was never taken to be over"
 
     call = perform(make_arena, ["One.", "One and two."], scene)
     assert call.heard("assistant")[1:] == ["You said One and two.."]

@@ -207,6 +207,7 @@ class ShortCut:
     """A line that encodes even frames only, and those at once: for many calls."""
 
     FRAMES_MAX = 32
+    encodings = (Encoding.MULAW, Encoding.MULAW)
 
     def __init__(self) -> None:
         self.line = self

@@ -23,8 +23,11 @@ def cadence(voice: list[float], room: float = ROOM) -> Cadence:
     ("end", "falls"),
     [
         ([-20.0] * 10, False),  # stopped at full strength
-        ([-25.9] * 10, False),
-        ([-26.0] * 10, True),  # half as loud
+        ([-25.9] * 15, False),
+        ([-26.0] * 15, True),  # half as loud
+        ([*[-23.0] * 5, *[-26.0] * 10], True),
+        ([-26.0] * 10, False),  # of a sudden: a soft word, with more to come
+        ([-34.0] * 5, False),  # a word broken off
         ([-20.0 - n for n in range(13)], True),
         ([-14.0] * 10, False),  # louder than all before: an exclamation, or a word begun
     ],
@@ -37,7 +40,7 @@ def test_a_voice_that_comes_to_rest_is_told_from_one_that_stops(
 
 def test_what_the_voice_detector_hears_on_is_no_fall() -> None:
     assert not cadence([*VOICE, -55.0, -62.0, -70.0, -70.0, -70.0, -70.0]).falls
-    assert cadence([*VOICE, *[-27.0] * 10, -62.0, -70.0, -70.0]).falls
+    assert cadence([*VOICE, *[-27.0] * 15, -62.0, -70.0, -70.0]).falls
 
 
 def test_in_a_loud_room_the_words_alone_decide() -> None:

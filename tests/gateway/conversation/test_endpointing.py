@@ -22,10 +22,11 @@ POLICY = EndpointingPolicy()
 @pytest.mark.parametrize(
     ("reading", "delay_ms"),
     [
-        (Reading.UNKNOWN, 900),
-        (Reading.ANSWERED, 400),
-        (Reading.COMPLETE, 720),
-        (Reading.UNFINISHED, 1_300),
+        (Reading.UNKNOWN, 1_060),
+        (Reading.ANSWERED, 500),
+        (Reading.COMPLETE, 740),
+        (Reading.NAMED, 860),
+        (Reading.UNFINISHED, 1_400),
     ],
 )
 def test_the_pause_ends_the_turn_exactly_when_the_table_says(
@@ -110,7 +111,7 @@ def test_a_full_stop_is_believed_when_the_voice_falls(reading: Reading, question
     if reading is Reading.COMPLETE:
         assert level is Reading.UNKNOWN
     elif reading is Reading.ANSWERED and question is Question.NAME:
-        assert level is Reading.COMPLETE, "half a name looks like one"
+        assert level is Reading.NAMED, "half a name looks like one"
     else:
         assert level is reading
 

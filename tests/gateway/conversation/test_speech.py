@@ -16,12 +16,19 @@ from gateway.conversation.speech import (
     SpeechStarted,
 )
 
-# One letter a frame: voice, murmur (between the thresholds), silence, quiet voice (too faint).
+# One letter a frame: voice, murmur (between the thresholds), silence, quiet voice (too faint); loud
+# voice, and what is faint beside it but not beside the other.
 FRAMES = {"V": (0.9, -30.0), "m": (0.4, -30.0), "s": (0.1, -30.0), "q": (0.9, -70.0)}
-RUNS = st.lists(
-    st.tuples(st.sampled_from("VVmssq"), st.integers(1, 14)).map(lambda run: run[0] * run[1]),
-    max_size=12,
-).map("".join)
+FRAMES |= {"L": (0.9, -15.0), "f": (0.9, -46.0)}
+
+
+def runs_of(letters: str) -> st.SearchStrategy[str]:
+    run = st.tuples(st.sampled_from(letters), st.integers(1, 14))
+    return st.lists(run.map(lambda run: run[0] * run[1]), max_size=12).map("".join)
+
+
+RUNS = runs_of("VVmssq")
+LOUD_RUNS = runs_of("VVmssqLf")
 
 
 def _feed(detector: SpeechDetector, frames: str) -> list[tuple[int, SpeechEvent]]:
@@ -71,7 +78,7 @@ def test_the_detector_agrees_with_a_search_of_the_whole_history(
     assert detector.in_utterance == bool(model.events)
 
 
-@given(RUNS, RUNS)
+@given(LOUD_RUNS, LOUD_RUNS)
 def test_after_the_end_nothing_of_the_utterance_is_left(before: str, after: str) -> None:
     used, fresh = SpeechDetector(), SpeechDetector()
     _feed(used, before)
@@ -93,6 +100,37 @@ def test_an_utterance_with_a_short_gap_and_a_pause() -> None:
     assert (detector.speech_ms, detector.pause_ms) == (200, 500)
     assert _feed(detector, "VVVV") == [(3, SpeechResumed(4))]
     assert (detector.speech_ms, detector.pause_ms) == (280, 0)
+
+
+@given(st.integers(0, 40))
+def test_what_the_model_hears_on_after_the_last_sound_is_silence(faint: int) -> None:
+    detector, silent = SpeechDetector(), SpeechDetector()
+    _feed(detector, "L" * 10 + "f" * min(faint, 13))
+    _feed(silent, "L" * 10 + "s" * min(faint, 13))
+    assert (detector.speech_ms, detector.pause_ms) == (silent.speech_ms, silent.pause_ms)
+
+
+def test_what_is_faint_beside_a_shout_is_a_voice_by_itself() -> None:
+    detector = SpeechDetector()
+    assert _feed(detector, "f" * 6) == [(3, SpeechStarted(4))]
+    assert (detector.speech_ms, detector.pause_ms) == (120, 0)
+    assert _feed(detector, "Vf") == []
+    assert (detector.speech_ms, detector.pause_ms) == (160, 0)
+
+
+def test_a_shout_before_the_utterance_does_not_make_it_faint() -> None:
+    detector = SpeechDetector()
+    _feed(detector, "LLs" + "f" * 6)
+    assert (detector.speech_ms, detector.pause_ms) == (120, 0)
+
+
+@pytest.mark.parametrize("after", [10, 25])
+def test_whoever_goes_on_faintly_is_not_taken_to_have_finished(after: int) -> None:
+    """Only its silence is judged by the loudest sound: the pause never gets long."""
+    detector = SpeechDetector()
+    _feed(detector, "L" * 10 + "s" * after)
+    pauses = [detector.pause_ms for _ in range(100) if _feed(detector, "f") is not None]
+    assert max(pauses[4:]) <= 280
 
 
 def test_one_window_of_the_detector_cannot_start_speech() -> None:

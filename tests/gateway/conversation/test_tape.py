@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 
 from audio.format import TTS_FRAME_BYTES
 from gateway.conversation.echo_guard import SILENCE_DBFS
+from gateway.conversation.onset import KEPT_BYTES, STEP_BYTES
 from gateway.conversation.tape import PIECE_FRAMES, Piece, Tape
+from gateway.limits import SILENT_START_MS_MAX
 
+BYTES_PER_MS = TTS_FRAME_BYTES // 20
 LOUD = b"\xff\x3f" * (TTS_FRAME_BYTES // 2)  # half of full scale
 
 
@@ -39,7 +42,8 @@ def test_what_was_written_is_read_in_small_pieces() -> None:
 
 @given(st.lists(st.binary(max_size=3_000).map(lambda b: b[: len(b) // 2 * 2]), max_size=8))
 def test_audio_of_any_cut_is_whole_frames_and_nothing_else(chunks: list[bytes]) -> None:
-    tape = Tape()
+    tape = recorded(("first", 1))
+    play(tape)
     clause = tape.begin("text", tape.say("text"))
     read = []
     for chunk in chunks:
@@ -52,6 +56,44 @@ def test_audio_of_any_cut_is_whole_frames_and_nothing_else(chunks: list[bytes]) 
     assert got == written + bytes(-len(written) % TTS_FRAME_BYTES)
     assert tape.all_read
     assert [piece.ends for piece in read].count(True) == 1
+
+
+@given(st.integers(0, 900), st.lists(st.integers(1, 4_000), max_size=9))
+def test_silence_before_the_first_sound_is_left_out_however_it_comes(
+    silent_ms: int, cuts: list[int]
+) -> None:
+    audio = bytes(silent_ms * BYTES_PER_MS) + LOUD * 3
+    tape = Tape()
+    clause = tape.begin("text", tape.say("text"))
+    read, at = [], 0
+    for cut in [*cuts, len(audio)]:
+        clause.write(audio[at : at + 2 * cut])
+        at += 2 * cut
+        read += play(tape)
+    clause.end()
+    got = b"".join(piece.pcm for piece in read + play(tape))
+    kept = len(got.rstrip(b"\0")) - len(LOUD) * 3
+    assert got[kept:].startswith(LOUD * 3)
+    assert kept == min(silent_ms * BYTES_PER_MS, kept)
+    assert kept <= KEPT_BYTES + STEP_BYTES
+
+
+def test_only_a_reply_is_shortened_and_not_its_clauses() -> None:
+    tape = Tape()
+    for _ in range(2):
+        clause = tape.begin("text", tape.say("text"))
+        clause.write(bytes(TTS_FRAME_BYTES * 10) + LOUD)
+        clause.end()
+    assert [clause.frames for clause in tape._clauses] == [2, 11]
+
+
+def test_a_reply_of_silence_stays_one_of_a_bounded_loss() -> None:
+    tape = Tape()
+    clause = tape.begin("text", tape.say("text"))
+    for _ in range(SILENT_START_MS_MAX // 20 + 7):
+        clause.write(bytes(TTS_FRAME_BYTES))
+    clause.end()
+    assert clause.frames == 7
 
 
 @pytest.mark.parametrize(("heard", "again"), [(0, 0), (11, 0), (12, 12), (14, 12), (15, 12)])
