@@ -8,6 +8,7 @@ a name ends before the first word that no name holds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from gateway.conversation.lexicon import Kind, Lexicon, lexicon
@@ -66,7 +67,9 @@ def name(text: str, language: str, *, introduced: bool) -> str:
     found = _introduced(words, lists, lists.words.name_is)
     if not found and not introduced:
         found = _introduced(words, lists, lists.words.name_maybe) or _bare(words, lists)
-    return _capitalised(cleaned[found[0].start : found[-1].end]) if found else ""
+    if not found:
+        return ""
+    return _nominative(_capitalised(cleaned[found[0].start : found[-1].end]), lists)
 
 
 def _introduced(words: Sequence[Word], lists: Lexicon, phrases: Phrases) -> Sequence[Word]:
@@ -143,3 +146,12 @@ def _capitalised(found: str) -> str:
         char.upper() if index == 0 or found[index - 1] in " -" else char
         for index, char in enumerate(found)
     )
+
+
+def _nominative(found: str, lists: Lexicon) -> str:
+    """Speech-to-text hears "меня зовут Елены": where no name ends so, the nominative was said."""
+    endings = sorted(lists.nominative, key=len, reverse=True)
+    if not endings:
+        return found
+    pattern = rf"(?<=\w)(?:{'|'.join(map(re.escape, endings))})\b"
+    return re.sub(pattern, lambda match: lists.nominative[match[0]], found)
