@@ -67,9 +67,23 @@ def name(text: str, language: str, *, introduced: bool) -> str:
     found = _introduced(words, lists, lists.words.name_is)
     if not found and not introduced:
         found = _introduced(words, lists, lists.words.name_maybe) or _bare(words, lists)
-    if not found:
-        return ""
-    return _nominative(_capitalised(cleaned[found[0].start : found[-1].end]), lists)
+    parts = [found] if found else []
+    surname = _introduced(words, lists, lists.words.surname_is)
+    if surname and found:
+        parts = [_given(words, found, surname, lists), surname]
+    written = " ".join(cleaned[part[0].start : part[-1].end] for part in parts if part)
+    return _nominative(_capitalised(written), lists)
+
+
+def _given(
+    words: Sequence[Word], found: Sequence[Word], surname: Sequence[Word], lists: Lexicon
+) -> Sequence[Word]:
+    """The name that goes before the surname; it may have been said after it."""
+    if found[0].start != surname[0].start:
+        said, last = [[word.norm for word in part] for part in (found, surname)]
+        return found[: -len(last)] if said[-len(last) :] == last else found
+    rest = [word for word in words if word.start > surname[-1].start]
+    return _introduced(rest, lists, lists.words.name_is)
 
 
 def _introduced(words: Sequence[Word], lists: Lexicon, phrases: Phrases) -> Sequence[Word]:

@@ -121,6 +121,7 @@ class WordLists:
     unfinished: Phrases
     name_is: Phrases
     name_maybe: Phrases
+    surname_is: Phrases
     not_names: Phrases
     titles: Phrases
     about_reason: Phrases
