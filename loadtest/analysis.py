@@ -80,6 +80,8 @@ class CallResult:
     early_ms: float = 0.0
     clears_ignored: int = 0
     unanswered: bool = False
+    left: bool = False
+    too_late: int = 0
     lateness_ms: Milliseconds = field(default_factory=_none)
     rtt_ms: Milliseconds = field(default_factory=_none)
     rtt_frames: NDArray[np.int64] = field(default_factory=_no_times)
@@ -116,6 +118,7 @@ def judge(caller: Caller, study: Study) -> CallResult:
         index=caller.plan.index,
         connected=connected,
         failure=record.failure,
+        left=record.left,
         complaints=record.complaints,
         malformed=record.malformed,
         connect_ns=record.connect_ns,
@@ -153,6 +156,7 @@ def judge(caller: Caller, study: Study) -> CallResult:
         result.stalls_ms = noticed
         result.response_ms = _ms(caller.behaviour.responses_ns())
         result.barge_in_ms = _ms(caller.behaviour.barge_ins_ns())
+        result.too_late = caller.behaviour.too_late()
         result.cut_offs = caller.behaviour.cut_offs()
         result.unanswered = caller.behaviour.unanswered()
     return result

@@ -35,6 +35,14 @@ class Behaviour(ABC):
         """Delays from the onset of the caller's voice, or key, to the server's ``clear``."""
         return []
 
+    def too_late(self) -> int:
+        """Interruptions that nobody could notice: the assistant had as good as finished."""
+        return 0
+
+    def content(self) -> bool:
+        """Whether the server may say goodbye and hang up: what the call is for was measured."""
+        return False
+
     def cut_offs(self) -> list[tuple[int, bool]]:
         """For each pause inside a sentence: its length (ms), and whether the server cut in."""
         return []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from loadtest.errors import WireError
 from loadtest.network import Network, Weather
-from loadtest.peer import ConnectError, Peer, connect
+from loadtest.peer import ConnectError, Peer, connect, is_goodbye
 from loadtest.playout import Playout
 from loadtest.recorder import Recorder
 from loadtest.scenario import Behaviour
@@ -139,7 +139,10 @@ class Caller:
     def closed(self, reason: str) -> None:
         """The connection is gone."""
         if not self._stopping and not self.record.failure:
-            self.record.failure = reason
+            if is_goodbye(reason) and self.behaviour.content():
+                self.record.left = True
+            else:
+                self.record.failure = reason
         if not self._stopping:
             self.record.closed_ns = time.monotonic_ns()
         self._up = self._sending = False

@@ -42,6 +42,11 @@ class Ear:
             if float(np.sqrt(np.mean(block * block))) >= _VOICE_RMS:
                 self._speech(at, at + len(block) * FRAME_NS // self._block)
 
+    def speaks_until(self, time_ns: int) -> int:
+        """When the speech ends that goes on at that time; that time itself in silence."""
+        spoken = zip(self.onsets_ns, self._ends, strict=True)
+        return next((end for onset, end in spoken if onset <= time_ns < end), time_ns)
+
     def cut(self, now_ns: int) -> None:
         """What has not been played by now will not be."""
         while self.onsets_ns and self.onsets_ns[-1] >= now_ns:

@@ -22,6 +22,7 @@ from typing_extensions import override
 HANDSHAKE_SECONDS_MAX = 5.0
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
+_GOODBYE = f"closed with {WSCloseCode.OK.value}"
 _TEXT = WSMsgType.TEXT
 _TEXT_LIKE = (WSMsgType.TEXT, WSMsgType.CONTINUATION)
 
@@ -157,6 +158,11 @@ async def connect(url: str, headers: Sequence[tuple[str, str]], sink: Sink) -> P
     if listener is None:  # picows tells nothing else when the server hangs up during the handshake
         raise ConnectError("the server hung up during the handshake", reachable=True)
     return peer
+
+
+def is_goodbye(reason: str) -> bool:
+    """Whether the server closed the connection as one does whose work is done."""
+    return reason.partition(":")[0] == _GOODBYE
 
 
 def _close_reason(payload: bytes) -> str:

@@ -35,6 +35,7 @@ class Recorder:
         "dropped",
         "failure",
         "lateness_ns",
+        "left",
         "lengths",
         "local_port",
         "malformed",
@@ -67,6 +68,8 @@ class Recorder:
         self.local_port = 0
         #: Why the call could not be set up or ended before its time; empty if it went well.
         self.failure = ""
+        #: Whether the server ended it, politely, when the caller had nothing more to measure.
+        self.left = False
 
     @property
     def unsent(self) -> list[int]:

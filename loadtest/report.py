@@ -101,6 +101,7 @@ def make_figures(measured: Measured) -> dict[str, object]:
         **{key: asdict(spread(samples)) for key, samples in spreads.items()},
         "group_delay_ms": _group_delay(results),
         "assistant": _assistant(results),
+        "interruptions": _interruptions(results),
         "cut_offs": _cut_offs(results),
         "server": asdict(measured.server) if measured.server else None,
         "client": {
@@ -128,6 +129,17 @@ def _assistant(results: Sequence[CallResult]) -> dict[str, float | None]:
         "share": round(spoken / up, DIGITS) if up else None,
         "messages_per_call_second": round(messages / up, DIGITS) if up else None,
         "ms_per_message": round(1000 * spoken / messages, 1) if messages else None,
+    }
+
+
+def _interruptions(results: Sequence[CallResult]) -> dict[str, int]:
+    """How many were measured, in all and in the call with the fewest; why there are no more."""
+    counts = [len(r.barge_in_ms) for r in results if r.connected]
+    return {
+        "measured": sum(counts),
+        "per_call_min": min(counts, default=0),
+        "too_late": sum(r.too_late for r in results),
+        "calls_ended_by_server": sum(r.left for r in results),
     }
 
 

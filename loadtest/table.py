@@ -39,6 +39,13 @@ SERVER_ROWS = (
     ("pss_mb_per_call", "MiB PSS per call"),
     ("processes", "processes"),
 )
+INTERRUPTION_ROWS = (
+    ("measured", "measured"),
+    ("per_call_min", "at least in each call"),
+    ("too_late", "after the assistant had as good as finished"),
+    ("calls_ended_by_server", "calls ended by the server's goodbye"),
+)
+INTERRUPTING = ("bargein", "dtmf")
 LABEL = 16
 COLUMN = 11
 
@@ -77,6 +84,8 @@ def _foot(report: Report) -> Iterator[str]:
     if cut_offs:
         pauses = ", ".join(f"{count} at {ms} ms" for ms, count in cut_offs.items())
         yield _line("cut off", f"{pauses} of pause inside a sentence")
+    if figures["scenario"] in INTERRUPTING:
+        yield _line("interruptions", _known(figures["interruptions"], INTERRUPTION_ROWS))
     if figures["scenario"] == "phone":
         yield _line("assistant", _known(figures["assistant"], ASSISTANT_ROWS))
     if figures["server"] is not None:

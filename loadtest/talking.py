@@ -34,6 +34,8 @@ GREETING_WAIT_NS = 15 * NS_PER_SECOND
 REPLY_QUIET_NS = 1500 * NS_PER_MS
 REPLY_WAIT_NS = 20 * NS_PER_SECOND
 CLEAR_WAIT_NS = 3 * NS_PER_SECOND
+#: Whoever has less than this left to say when the caller begins need not notice it.
+INTERRUPTIBLE_NS = 400 * NS_PER_MS
 KEY_FRAMES = 10
 
 
@@ -226,6 +228,7 @@ class _Impatient(Behaviour):
         self._idle_ns = 0
         self._barge_ins: list[int] = []
         self._missed = 0
+        self._too_late = 0
 
     @override
     def hear(self, start_ns: int, samples: NDArray[np.int16]) -> None:
@@ -246,6 +249,16 @@ class _Impatient(Behaviour):
         return self._barge_ins
 
     @override
+    def too_late(self) -> int:
+        """Interruptions that began just before the assistant had finished."""
+        return self._too_late
+
+    @override
+    def content(self) -> bool:
+        """Whether at least one interruption was noticed and measured."""
+        return bool(self._barge_ins)
+
+    @override
     def unanswered(self) -> bool:
         """Whether an interruption changed nothing, or there was nothing to interrupt."""
         return self._missed > 0 or not self._barge_ins
@@ -260,7 +273,9 @@ class _Impatient(Behaviour):
     def _given_up(self, now_ns: int) -> bool:
         """Whether nothing has happened for too long."""
         if self._onset_ns is not None and now_ns - self._onset_ns > CLEAR_WAIT_NS:
-            self._missed += 1
+            left_ns = self._ear.speaks_until(self._onset_ns) - self._onset_ns
+            self._too_late += left_ns < INTERRUPTIBLE_NS
+            self._missed += left_ns >= INTERRUPTIBLE_NS
             self._onset_ns = None
         end = self._ear.speech_end_ns
         since = max(self._idle_ns, end or 0)
@@ -283,9 +298,10 @@ class Interrupter(_Impatient):
         if self._given_up(due_ns):
             return None
         if not self._said:
-            if not self._left:
+            pending = self._onset_ns is not None  # its outcome is waited for
+            if not self._left and not pending:
                 return None
-            if not self._may_interrupt(due_ns):
+            if pending or not self._may_interrupt(due_ns):
                 return self._room.payloads[frame % len(self._room)]
             self._onset_ns = due_ns - FRAME_NS + self._sayings[-self._left].begin_ns
         payloads = self._sayings[-self._left].frames.payloads

@@ -79,6 +79,34 @@ def test_01_calls_that_share_a_process_do_not_make_each_other_stutter() -> None:
     run(play())
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_01_a_core_shared_with_busy_processes_is_not_heard(seed: int) -> None:
+    """The worker is kept from its core again and again, for longer than it has it in between.
+
+    With real processes: integration/test_contention.py.
+    """
+    turns_ms = np.random.default_rng(seed).integers((20, 10), (100, 30), (2_000, 2))
+
+    async def contend(calls: list[Call]) -> None:
+        for away_ms, there_ms in turns_ms.tolist():
+            for stalled, ms in ((True, away_ms), (False, there_ms)):
+                for call in calls:
+                    call.stalled = stalled
+                await clock.sleep_ms(ms)
+
+    async def play() -> None:
+        calls = [make_call([]) for _ in range(20)]
+        contending = asyncio.create_task(contend(calls))
+        await asyncio.gather(*map(hear_out, calls))
+        contending.cancel()
+        await asyncio.gather(contending, return_exceptions=True)
+        assert [call.player.gaps for call in calls] == [0] * 20
+        for call in calls:
+            await call.end()
+
+    run(play())
+
+
 def test_02_a_late_loop_is_not_heard() -> None:
     async def scene(call: Call) -> None:
         await call.until(State.ASSISTANT)

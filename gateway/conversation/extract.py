@@ -8,6 +8,7 @@ a name ends before the first word that no name holds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from gateway.conversation.lexicon import Kind, Lexicon, lexicon
@@ -66,7 +67,23 @@ def name(text: str, language: str, *, introduced: bool) -> str:
     found = _introduced(words, lists, lists.words.name_is)
     if not found and not introduced:
         found = _introduced(words, lists, lists.words.name_maybe) or _bare(words, lists)
-    return _capitalised(cleaned[found[0].start : found[-1].end]) if found else ""
+    parts = [found] if found else []
+    surname = _introduced(words, lists, lists.words.surname_is)
+    if surname and found:
+        parts = [_given(words, found, surname, lists), surname]
+    written = " ".join(cleaned[part[0].start : part[-1].end] for part in parts if part)
+    return _nominative(_capitalised(written), lists)
+
+
+def _given(
+    words: Sequence[Word], found: Sequence[Word], surname: Sequence[Word], lists: Lexicon
+) -> Sequence[Word]:
+    """The name that goes before the surname; it may have been said after it."""
+    if found[0].start != surname[0].start:
+        said, last = [[word.norm for word in part] for part in (found, surname)]
+        return found[: -len(last)] if said[-len(last) :] == last else found
+    rest = [word for word in words if word.start > surname[-1].start]
+    return _introduced(rest, lists, lists.words.name_is)
 
 
 def _introduced(words: Sequence[Word], lists: Lexicon, phrases: Phrases) -> Sequence[Word]:
@@ -143,3 +160,12 @@ def _capitalised(found: str) -> str:
         char.upper() if index == 0 or found[index - 1] in " -" else char
         for index, char in enumerate(found)
     )
+
+
+def _nominative(found: str, lists: Lexicon) -> str:
+    """Speech-to-text hears "меня зовут Елены": where no name ends so, the nominative was said."""
+    endings = sorted(lists.nominative, key=len, reverse=True)
+    if not endings:
+        return found
+    pattern = rf"(?<=\w)(?:{'|'.join(map(re.escape, endings))})\b"
+    return re.sub(pattern, lambda match: lists.nominative[match[0]], found)

@@ -121,6 +121,7 @@ class WordLists:
     unfinished: Phrases
     name_is: Phrases
     name_maybe: Phrases
+    surname_is: Phrases
     not_names: Phrases
     titles: Phrases
     about_reason: Phrases
@@ -137,6 +138,8 @@ class Lexicon:
     words: WordLists
     numbers: Numbers
     abbreviations: frozenset[str]
+    #: Endings of names that are no nominative, and what they stand for.
+    nominative: Mapping[str, str]
 
 
 def placeholders(sentence: str) -> frozenset[str]:
@@ -165,6 +168,7 @@ def parse(text: str, language: str) -> Lexicon:
         words=WordLists(**{name: Phrases(phrases) for name, phrases in lists.items()}),
         numbers=_numbers(data["numbers"]),
         abbreviations=frozenset(entry.casefold() for entry in data["abbreviations"]["list"]),
+        nominative=data["names"]["nominative"],
     )
 
 

@@ -32,6 +32,10 @@ from gateway.limits import DIGITS_MAX
 ATTEMPTS_MAX = 3
 #: Fewer dictated digits than this are no telephone number.
 NUMBER_DIGITS_MIN = 5
+#: More are none either: 15 (E.164) behind an international prefix (00 or 011) are the most.
+NUMBER_DIGITS_MAX = 18
+#: A dictated number is said twice, to be sure, when it is at least this long.
+_TWICE_DIGITS_MIN = 7
 ANSWER_CHARS_MAX = 2_000
 #: How much of an answer is repeated aloud; all of it is stored.
 SPOKEN_CHARS_MAX = 240
@@ -256,7 +260,7 @@ def read_keys(state: State, keys: str) -> Heard:
     """What a keypad entry means in a state. ``#`` ends an entry, ``*`` starts it over."""
     entry = keys.partition("#")[0].rpartition("*")[2]
     number = "".join(key for key in entry if key in "0123456789")[:DIGITS_MAX]
-    if len(number) >= NUMBER_DIGITS_MIN:
+    if NUMBER_DIGITS_MIN <= len(number) <= NUMBER_DIGITS_MAX:
         return Heard(_I.NUMBER, number, number=number)
     kind = KEYS.get(state, {}).get(number)
     return Heard(kind or (_I.SPEECH if len(number) > 1 else _I.NOTHING), number)
@@ -276,8 +280,18 @@ def _number(state: State, text: str, language: str) -> str:
     # A number in the reason may be anything: an order, a date, an address.
     if state in (_S.REASON, _S.DONE):
         return ""
-    found = digits(text, language)
-    return found if len(found.lstrip("+")) >= NUMBER_DIGITS_MIN else ""
+    return _telephone_number(digits(text, language))
+
+
+def _telephone_number(dictated: str) -> str:
+    """What was dictated if it can be a telephone number; once, if it was said twice."""
+    number = dictated.removeprefix("+")
+    half = len(number) // 2
+    if half >= _TWICE_DIGITS_MIN and number[:half] == number[half:]:
+        number = number[:half]
+    if not NUMBER_DIGITS_MIN <= len(number) <= NUMBER_DIGITS_MAX:
+        return ""
+    return "+" + number if dictated.startswith("+") else number
 
 
 class MessageForm:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
+from loadtest.behaviour import Behaviour
 from loadtest.caller import Caller, Line
 from loadtest.errors import UsageError
 from loadtest.heard import heard, make_folder, save_heard
@@ -72,6 +73,21 @@ class Call:
         return [int(message["media"]["timestamp"]) for message in self.peer.events("media")]
 
 
+class Content(Behaviour):
+    """Says nothing; whether all it called for was measured is the test's choice."""
+
+    def __init__(self, *, content: bool) -> None:
+        self._content = content
+
+    @override
+    def payload(self, frame: int, due_ns: int) -> bytes | None:
+        return b"fw=="
+
+    @override
+    def content(self) -> bool:
+        return self._content
+
+
 def in_a_loop(body: Callable[[], Awaitable[None]]) -> None:
     async def run() -> None:
         await body()
@@ -93,6 +109,34 @@ def test_a_late_call_sends_what_was_due_and_keeps_its_schedule() -> None:
         call.until(4)
         assert call.timestamps()[-1] == 80
         assert len(call.caller.record.lateness_ns) == 5
+
+    in_a_loop(body)
+
+
+@pytest.mark.parametrize(
+    ("reason", "content", "failure"),
+    [
+        ("closed with 1000", True, ""),
+        ("closed with 1000: goodbye", True, ""),
+        ("closed with 1000", False, "closed with 1000"),
+        ("closed with 1001: going away", True, "closed with 1001: going away"),
+        ("closed with 10000", True, "closed with 10000"),
+        ("connection lost", True, "connection lost"),
+    ],
+)
+def test_a_server_may_hang_up_politely_on_a_caller_who_is_content(
+    reason: str, *, content: bool, failure: str
+) -> None:
+    async def body() -> None:
+        call = Call()
+        call.caller.behaviour = Content(content=content)
+        call.caller.opened(call.peer)
+        call.until(3)
+        call.caller.closed(reason)
+        record = call.caller.record
+        assert (record.failure, record.left) == (failure, not failure)
+        assert record.closed_ns
+        assert not call.until(4)
 
     in_a_loop(body)
 

@@ -58,3 +58,17 @@ def test_a_late_generator_says_so() -> None:
     assert generator_note([call()]) is None
     assert "31 ms late" in (generator_note([call(), late]) or "")
     assert "31 ms late" in render(make_report(measured(late)))
+
+
+def test_interruptions_are_counted_and_a_goodbye_is_no_fault() -> None:
+    good = call(barge_in_ms=milliseconds(240, 250, 260))
+    left = call(barge_in_ms=milliseconds(230), left=True, too_late=1)
+    report = make_report(measured(good, left, arguments=("--scenario", "bargein")))
+    assert report.figures["interruptions"] == {
+        "measured": 4,
+        "per_call_min": 1,
+        "too_late": 1,
+        "calls_ended_by_server": 1,
+    }
+    assert report.exit_status == 0
+    assert "4 measured, 1 at least in each call" in render(report)

@@ -47,3 +47,12 @@ def test_the_first_onset_after() -> None:
     assert ear.first_onset_after(100 * FRAME_NS) == 100 * FRAME_NS
     assert ear.first_onset_after(100 * FRAME_NS + 1) == 200 * FRAME_NS
     assert ear.first_onset_after(201 * FRAME_NS) is None
+
+
+def test_how_long_speech_goes_on_is_told_of_any_moment() -> None:
+    ear = Ear(BLOCK)
+    ear.hear(0, np.tile(LOUD, 10))
+    ear.hear(100 * FRAME_NS, np.tile(LOUD, 10))
+    assert ear.speaks_until(3 * FRAME_NS) == 10 * FRAME_NS
+    assert ear.speaks_until(50 * FRAME_NS) == 50 * FRAME_NS
+    assert ear.speaks_until(100 * FRAME_NS) == 110 * FRAME_NS

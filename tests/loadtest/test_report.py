@@ -18,7 +18,8 @@ KEYS = """
     frames_out_of_order frames_duplicated frames_unidentified frames_withheld
     frames_dropped_on_purpose frames_reordered_on_purpose encodings disconnects
     rtt_ms send_lateness_ms playout_gap_ms playout_lead_ms setup_ms response_ms barge_in_ms
-    onset_lateness_ms group_delay_ms assistant cut_offs server client versions host faults slo
+    onset_lateness_ms group_delay_ms assistant cut_offs interruptions server client
+    versions host faults slo
 """
 
 

@@ -137,6 +137,47 @@ def test_an_interruption_that_nobody_notices_is_told() -> None:
     assert caller.unanswered()
 
 
+def test_who_interrupts_the_last_words_was_too_late_and_has_a_right_to_no_answer() -> None:
+    caller = interrupter()
+    did = play(caller, set(range(20, 45)))  # begins at 30, is heard from 32 on: 260 ms are left
+    assert "clip" in did
+    assert caller.too_late() == 1
+    assert caller.unanswered(), "nothing was measured"
+    assert not caller.content()
+
+
+def test_one_interruption_measured_and_one_too_late_is_a_good_call() -> None:
+    saying = Saying(CLIP, 50 * NS_PER_MS, SPEECH_NS)
+    caller = Interrupter([saying, saying], ROOM, Ear(160), 10 * FRAME_NS)
+    for frame in range(400):
+        due = START + frame * FRAME_NS
+        if 20 <= frame < 45 or 100 <= frame < 125:
+            caller.hear(due, LOUD)
+        if frame == 44:
+            caller.cut(due)
+        if caller.payload(frame, due) is None:
+            break
+    assert len(caller.barge_ins_ns()) == caller.too_late() == 1
+    assert caller.content()
+    assert not caller.unanswered()
+
+
+def test_the_last_interruption_is_waited_for_as_well() -> None:
+    saying = Saying(CLIP, 50 * NS_PER_MS, SPEECH_NS)
+    caller = Interrupter([saying, saying], ROOM, Ear(160), 10 * FRAME_NS)
+    for frame in range(1_000):
+        due = START + frame * FRAME_NS
+        if 20 <= frame < 45 or frame >= 100:
+            caller.hear(due, LOUD)
+        if frame == 44:
+            caller.cut(due)
+        if caller.payload(frame, due) is None:
+            break
+    assert len(caller.barge_ins_ns()) == 1
+    assert caller.too_late() == 0
+    assert caller.unanswered(), "the second one changed nothing"
+
+
 def test_who_types_measures_the_answer_from_the_last_key() -> None:
     caller = Typist("42#", ROOM, Ear(160))
     pressed: list[tuple[int, str]] = []

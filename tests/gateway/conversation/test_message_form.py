@@ -229,6 +229,7 @@ def test_only_a_real_caller_number_is_offered(number: str, *, offered: bool) -> 
         (State.CALLER_NUMBER, "no thanks", Input.NO),
         (State.NUMBER, "it is 555 12", Input.NUMBER),
         (State.NUMBER, "555", Input.SPEECH),
+        (State.NUMBER, "9-2-1-3-3-3-4-5-5-5-5-5-5-5-5-5-5-5-5", Input.SPEECH),
         (State.CONFIRM, "yes", Input.YES),
         (State.CONFIRM, "no", Input.NO),
         (State.CONFIRM, "no, my name is Jon", Input.NAME),
@@ -245,6 +246,19 @@ def test_what_words_mean_depends_on_the_question(state: State, text: str, kind: 
 
 
 @pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("555 12 34, 555 12 34", "5551234"),
+        ("+1 555 123 4567, I repeat: 1 555 123 4567", "+15551234567"),
+        ("5555 5555", "55555555"),
+        ("011 44 20 7946 0958", "011442079460958"),
+    ],
+)
+def test_a_number_that_is_said_twice_is_one(text: str, number: str) -> None:
+    assert read_speech(State.NUMBER, text, "en").number == number
+
+
+@pytest.mark.parametrize(
     ("state", "keys", "kind", "number"),
     [
         (State.NUMBER, "5551234#", Input.NUMBER, "5551234"),
@@ -252,6 +266,7 @@ def test_what_words_mean_depends_on_the_question(state: State, text: str, kind: 
         (State.NUMBER, "999*5551234#", Input.NUMBER, "5551234"),
         (State.REASON, "5551234#", Input.NUMBER, "5551234"),
         (State.NUMBER, "555#", Input.SPEECH, ""),
+        (State.NUMBER, "5" * 19 + "#", Input.SPEECH, ""),
         (State.NUMBER, "#", Input.NOTHING, ""),
         (State.CONFIRM, "1", Input.YES, ""),
         (State.CONFIRM, "2#", Input.NO, ""),

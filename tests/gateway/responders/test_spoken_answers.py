@@ -4,7 +4,9 @@ Twelve callers a language give a reason, a name and a number, each in their own 
 what is stored. Every list is read as text, as if heard without a mistake, and is spoken and heard
 by the speech server. That must succeed with a natural voice, which only English has. Of the others
 the figure is told and nothing is demanded: what fails is not the form but Whisper base, which
-mishears a word or a digit of most of festival's Russian callers, and all of espeak's Arabic.
+mishears a word or a digit of most Russian callers, and all of espeak's Arabic. (Of human Russian
+sentences it gets 31 of 100 right to the letter.) Russian numbers are human where Debian's
+recordings are installed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,9 +27,11 @@ from audio.format import PCM_RATE, TTS_RATE, WIRE_RATE
 from gateway.conversation.message_form import MessageForm, State
 from gateway.providers.openai_stt import to_wav
 from tests.gateway.speech_server.conftest import local_extra, speech_url  # noqa: F401 - fixtures
+from tests.recorded_numbers import Samples, recorded_number
 
 CALLERS = 12
 GOOD_MIN = 10
+FIELDS = ("reason", "name", "number")
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,14 @@ class Line:
         spoken = await self._client.post("/audio/speech", json=asked)
         assert spoken.status_code == 200, spoken.text
         samples = np.frombuffer(spoken.content, "<i2")
-        telephone = soxr.resample(samples, TTS_RATE, WIRE_RATE, "HQ")
+        return await self.play(soxr.resample(samples, TTS_RATE, WIRE_RATE, "HQ"))
+
+    async def dictate(self, text: str) -> str:
+        """A number, by a human voice if there is one for it."""
+        recorded = recorded_number(text) if self._language == "ru" else None
+        return await (self.say(text) if recorded is None else self.play(recorded))
+
+    async def play(self, telephone: Samples) -> str:
         heard = soxr.resample(telephone, WIRE_RATE, PCM_RATE, "HQ").astype("<i2").tobytes()
         answer = await self._client.post(
             "/audio/transcriptions",
@@ -193,19 +205,25 @@ def test_what_twelve_callers_speak_is_what_is_stored(
     speech_url: str,  # noqa: F811 - the fixture
     language: str,
 ) -> None:
+    right: Counter[str] = Counter()
+
     async def measure() -> tuple[dict[str, str], list[str]]:
         line, wrong = Line(speech_url, language), list[str]()
         voice = await line.voice()
         for told in LANGUAGES[language]:
-            heard = [await line.say(s) for s in (told.reason, told.name_said, told.number_said)]
+            heard = [await line.say(told.reason), await line.say(told.name_said)]
+            heard.append(await line.dictate(told.number_said))
             found = stored(heard, language)
+            for field, is_, should in zip(FIELDS, found, expected(told), strict=True):
+                right[field] += is_ == should
             if found != expected(told):
                 wrong.append(f"{expected(told)} was stored as {found}, heard as {heard}")
         await line.aclose()
         return voice, wrong
 
     voice, wrong = asyncio.run(measure())
-    figure = f"{CALLERS - len(wrong)} of {CALLERS}, spoken by {voice['name']}"
+    fields = ", ".join(f"{field} {right[field]}" for field in FIELDS)
+    figure = f"{CALLERS - len(wrong)} of {CALLERS} ({fields}), spoken by {voice['name']}"
     sys.stdout.write(f"{language}: {figure}\n" + "\n".join(wrong) + "\n")
     if voice["quality"] != "natural":
         pytest.skip(f"{figure}, a voice that Whisper base understands badly: nothing is demanded")
