@@ -84,8 +84,8 @@ def none_refused(
 def none_lost(calls: Sequence[CallResult], whose: str = "", *, aged: bool = False) -> Check:
     """Every frame came back once and in order.
 
-    ``aged``: the gateway has thrown frames away because they were too old, as it does when it is
-    given too little processor time: on a machine that is busy with other things that says nothing.
+    ``aged``: the gateway has thrown frames away because it was late, as it is when it is given too
+    little processor time: on a machine that is busy with other things that says nothing.
     """
     lost = sum(call.lost + call.withheld for call in calls)
     wrong = sum(call.out_of_order + call.duplicated for call in calls)

@@ -68,7 +68,8 @@ class Gateway:
         self._folder = folder
         self._segments = segments()
         self._dropped = ""
-        #: Whether it said that frames were dropped for their age.
+        #: Whether it said that frames were dropped because DSP processes were late: for their age,
+        #: or because their ring was full.
         self.aged = False
 
     @property
@@ -178,19 +179,25 @@ class Gateway:
             name: sum(sum(self.counter(f"{name}_total", kind).values()) for kind in kinds)
             for name in DROPS
         }
-        self.aged |= counts["frames_aged"] > 0
+        self.aged |= counts["frames_aged"] + counts["assistant_frames_dropped"] > 0
         told = [f"{name} {count:.0f}" for name, count in counts.items() if count]
         self._dropped = f" ({', '.join(told)})" if told else ""
 
     def gone(self, how: str, *, ended: bool) -> Check:
         """Nothing of it is left, or soon will not be; and none of it ended in a traceback."""
-        until(lambda: not self.members() and not self.segments_left(), LEFT_SECONDS)
-        orphans, leaked = len(self.members()), len(self.segments_left())
+        leaked = self.segments_left()  # others come and go: theirs are not ours to count
+
+        def is_gone() -> bool:
+            leaked.intersection_update(self.segments_left())
+            return not self.members() and not leaked
+
+        until(is_gone, LEFT_SECONDS)
+        orphans = len(self.members())
         tracebacks = sum(line.startswith("Traceback") for line in self.log())
-        text = f"{how}, {orphans} orphans, {leaked} segments left"
+        text = f"{how}, {orphans} orphans, {len(leaked)} segments left"
         text += self._dropped
         text += f", {tracebacks} tracebacks" if tracebacks else ""
-        return Check(text, ended and not orphans + leaked + tracebacks)
+        return Check(text, ended and not orphans + len(leaked) + tracebacks)
 
     def destroy(self) -> None:
         """Whatever is still there."""

@@ -9,8 +9,8 @@ from audio.torture import payload_of, torture_dsp, torture_ring
 
 def test_a_short_ring_run_finds_no_damage() -> None:
     result = torture_ring(seconds=2, seed=3)
-    assert result.kills > 10
-    assert result.cells > 1000
+    assert result.kills > 2, "dozens, where nothing else runs"
+    assert result.cells > 100
     assert (result.corrupt, result.lost) == (0, 0)
 
 

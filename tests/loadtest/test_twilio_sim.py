@@ -199,10 +199,11 @@ def test_an_honest_echo_passes_and_every_frame_is_told(runs: Runs, fault: str) -
     assert figures["frames_duplicated"] == figures["frames_unidentified"] == 0
     # A call is over when as much has come as was sent: of what follows, some may not be awaited.
     extra = 2 * 3 if fault == "silence_first" else 0
-    assert 0 <= int(str(figures["frames_received"])) - int(str(figures["frames_sent"])) <= extra
+    sent = int(str(figures["frames_sent"]))
+    assert 0 <= int(str(figures["frames_received"])) - sent <= extra
     rtt = figures["rtt_ms"]
     assert isinstance(rtt, dict)
-    assert rtt["count"] == figures["frames_sent"]
+    assert 0 <= sent - rtt["count"] <= extra
     assert figures["group_delay_ms"] == pytest.approx(23 / 8, abs=0.02)
 
 
