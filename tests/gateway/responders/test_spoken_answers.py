@@ -137,6 +137,7 @@ class Line:
     def __init__(self, url: str, language: str) -> None:
         self._client = httpx2.AsyncClient(base_url=url, timeout=120, trust_env=False)
         self._language = language
+        self.recorded = 0
 
     async def say(self, text: str) -> str:
         asked = {"model": "local", "input": text, "voice": self._language, "response_format": "pcm"}
@@ -148,6 +149,7 @@ class Line:
     async def dictate(self, text: str) -> str:
         """A number, by a human voice if there is one for it."""
         recorded = recorded_number(text) if self._language == "ru" else None
+        self.recorded += recorded is not None
         return await (self.say(text) if recorded is None else self.play(recorded))
 
     async def play(self, telephone: Samples) -> str:
@@ -207,7 +209,7 @@ def test_what_twelve_callers_speak_is_what_is_stored(
 ) -> None:
     right: Counter[str] = Counter()
 
-    async def measure() -> tuple[dict[str, str], list[str]]:
+    async def measure() -> tuple[dict[str, str], int, list[str]]:
         line, wrong = Line(speech_url, language), list[str]()
         voice = await line.voice()
         for told in LANGUAGES[language]:
@@ -219,11 +221,12 @@ def test_what_twelve_callers_speak_is_what_is_stored(
             if found != expected(told):
                 wrong.append(f"{expected(told)} was stored as {found}, heard as {heard}")
         await line.aclose()
-        return voice, wrong
+        return voice, line.recorded, wrong
 
-    voice, wrong = asyncio.run(measure())
+    voice, recorded, wrong = asyncio.run(measure())
     fields = ", ".join(f"{field} {right[field]}" for field in FIELDS)
     figure = f"{CALLERS - len(wrong)} of {CALLERS} ({fields}), spoken by {voice['name']}"
+    figure += f", {recorded} numbers by a person" if recorded else ""
     sys.stdout.write(f"{language}: {figure}\n" + "\n".join(wrong) + "\n")
     if voice["quality"] != "natural":
         pytest.skip(f"{figure}, a voice that Whisper base understands badly: nothing is demanded")
