@@ -64,7 +64,10 @@ def test_01_calls_that_share_a_process_and_a_busy_core_do_not_stutter(
     gateway: Callable[..., Gateway],
 ) -> None:
     running = gateway("--workers", "1", "--responder", "recital")
-    core = max(os.sched_getaffinity(0))
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("the load generator needs a core of its own")
+    core = max(cores)
     pin(running.process.pid, core)
     told: list[str] = []
     for _ in range(TRIES):
@@ -74,9 +77,9 @@ def test_01_calls_that_share_a_process_and_a_busy_core_do_not_stutter(
                 *("--scenario", "phone", "--calls", str(CALLS), "--seconds", "8", "--ramp", "1")
             )
             share = (cpu_s(busy) - used_s) / (time.monotonic() - began)
-        assert share > 0.1, "nobody was in the way: this would show nothing"
         if report["send_lateness_ms"]["p99"] > GENERATOR_LATE_MS_MAX:
             continue
+        assert share > 0.1, "nobody was in the way: this would show nothing"
         assert report["disconnects"] == 0, output
         assert report["frames_received"] > CALLS * 50 * 2, output  # it speaks half of 8 s
         gaps = report["playout_gap_ms"]["count"]
