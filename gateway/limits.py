@@ -128,7 +128,6 @@ CLAIM_COPIES = 2  # workers that know of one claim: the death of either loses no
 ANSWER_TIMEOUT_MS = 50
 QUESTIONS_OUTSTANDING_MAX = 4_096
 EARLY_EVENTS_MAX = 256  # of a call whose claims are still being asked for
-START_WAIT_MS_MAX = 250  # that a call waits while others are being let in
 
 # Single-use tokens. A home that stalls is waited for: a refusal would cost its caller the call.
 SINGLE_USE_KEYS_MAX = 65_536
@@ -163,6 +162,4 @@ assert LAG_BEATS_LATE_MAX * 2 == LAG_BEATS, "the median"
 assert 2 * CLAIM_RENEW_MS < CLAIM_TTL_MS, "one renewal may be lost"
 assert MEDIA_FRAMES_PER_SECOND_MAX * FRAME_MS == 2_000, "twice real time"
 assert RECEIVED_BYTES_BURST >= 2 * WRITE_BUFFER_BYTES_MAX, "a read is never a flood by itself"
-assert EARLY_EVENTS_MAX * FRAME_MS > 2 * (START_WAIT_MS_MAX + CLAIM_COPIES * ANSWER_TIMEOUT_MS), (
-    "nothing early is lost"
-)
+assert EARLY_EVENTS_MAX * FRAME_MS > 2 * CLAIM_COPIES * ANSWER_TIMEOUT_MS, "nothing early is lost"

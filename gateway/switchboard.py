@@ -4,9 +4,8 @@ The listener's handler. A :class:`~gateway.peer.Peer` is one WebSocket, its call
 carrier, several for the plain protocol) are sessions in the registry. What a peer gets wrong is
 counted and logged a few times a second at most; too much of it closes that peer and nobody else.
 
-A call begins when nobody is just being let in, and when no worker has one of its ids live: the
-latter is asked of the mesh. What its carrier sends in the meantime (a millisecond, mostly) waits in
-the peer, and is done in order then.
+A call begins when no worker has one of its ids live: that is asked of the mesh first. What its
+carrier sends in the meantime (a millisecond, mostly) waits in the peer, and is done in order then.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from gateway.reception import Reception
 from gateway.session import Session, SessionParts
 from gateway.sessions import SessionRegistry
 from gateway.settings import Settings
-from gateway.start_queue import StartQueue
 from gateway.wire.base import Wire
 from gateway.wire.detect import Dialects
 from gateway.wire.events import (
@@ -89,7 +87,6 @@ class Switchboard:
         self._peers: dict[Connection, Peer] = {}
         self._warnings = RateLimited()
         self._by_slot: dict[int, Session] = {}
-        self._starts: StartQueue[tuple[Peer, StreamStarted]] = StartQueue()
         self._starting: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._leaving = False
@@ -254,22 +251,9 @@ class Switchboard:
         if peer.start_timer is not None:
             peer.start_timer.cancel()
         peer.starting[started.stream_id] = []
-        if not self._starts:
-            asyncio.get_running_loop().call_soon(self._start_next)
-        self._starts.add((peer, started), clock.now_ns())
-
-    def _start_next(self) -> None:
-        """Once in a turn of the loop, while calls wait to begin."""
-        loop = asyncio.get_running_loop()
-        let_in = self._row.counter("connections_taken") + self._row.counter("connections")
-        due = self._starts.due(let_in, clock.now_ns())
-        if due is not None:
-            peer, started = due
-            task = loop.create_task(self._start_if_new(peer, started))
-            self._starting.add(task)
-            task.add_done_callback(lambda done: self._started(done, peer))
-        if self._starts:
-            loop.call_soon(self._start_next)
+        task = asyncio.get_running_loop().create_task(self._start_if_new(peer, started))
+        self._starting.add(task)
+        task.add_done_callback(lambda done: self._started(done, peer))
 
     async def _start_if_new(self, peer: Peer, started: StreamStarted) -> None:
         """Begin a call unless an id of it is live on any worker, or its address was another's."""
