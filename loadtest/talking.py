@@ -225,6 +225,7 @@ class _Impatient(Behaviour):
         self._wait_ns = wait_ns
         self._left = times
         self._onset_ns: int | None = None  # of the interruption that was not noticed yet
+        #: When we were heard last, or began to listen.
         self._idle_ns = 0
         self._barge_ins: list[int] = []
         self._missed = 0
@@ -264,11 +265,11 @@ class _Impatient(Behaviour):
         return self._missed > 0 or not self._barge_ins
 
     def _may_interrupt(self, now_ns: int) -> bool:
-        """Whether the assistant has been speaking for long enough, and still is."""
-        onsets, end = self._ear.onsets_ns, self._ear.speech_end_ns
-        if not onsets or end is None:
+        """Whether the assistant has been speaking for long enough since we did, and still is."""
+        onset, end = self._ear.first_onset_after(self._idle_ns), self._ear.speech_end_ns
+        if onset is None or end is None:
             return False
-        return now_ns - onsets[-1] >= self._wait_ns and end > now_ns
+        return now_ns - onset >= self._wait_ns and end > now_ns
 
     def _given_up(self, now_ns: int) -> bool:
         """Whether nothing has happened for too long."""
@@ -359,7 +360,7 @@ class Typist(_Impatient):
         self._pause = KEY_FRAMES
         if self._typed == len(self._entry):
             self._typed, self._left = 0, self._left - 1
-            self._ended_ns = due_ns
+            self._ended_ns = self._idle_ns = due_ns
 
     def _answer(self) -> None:
         if self._ended_ns is not None:

@@ -130,6 +130,12 @@ def test_who_interrupts_waits_until_somebody_speaks_and_measures_the_clear() -> 
     assert not caller.unanswered()
 
 
+def test_who_takes_breath_between_words_can_be_interrupted() -> None:
+    caller = interrupter()
+    spoken = {frame for frame in range(20, 400) if frame % 20 < 8}  # less than the wait at a time
+    assert "clip" in play(caller, spoken)
+
+
 def test_an_interruption_that_nobody_notices_is_told() -> None:
     caller = interrupter()
     play(caller, set(range(20, 400)))
