@@ -26,6 +26,8 @@ PAUSES_MS = (400, 600, 800, 1000)
 #: Where a clip is torn: at the softest moment of its middle.
 _MIDDLE = (0.3, 0.7)
 _SOFT_MS = 20
+#: Speech begins with the first block that is no softer than this beside the loudest.
+ONSET_DB = -25.0
 #: A longer silence is the end of a sentence.
 _WORDS_APART_MS_MAX = 160
 
@@ -52,9 +54,16 @@ class Saying:
 
 def whole(clip: Clip, wire: Wire) -> Saying:
     """A clip as it is."""
-    loud = np.flatnonzero(np.abs(clip.samples) > _loud(clip))
-    begin = int(loud[0]) if loud.size else 0
-    return Saying(encode_frames(clip.samples, wire), _ns(begin, clip), _ns(clip.speech_end, clip))
+    end_ns = _ns(clip.speech_end, clip)
+    return Saying(encode_frames(clip.samples, wire), _ns(_onset(clip), clip), end_ns)
+
+
+def _onset(clip: Clip) -> int:
+    """Where speech begins: what the microphone hears before it in a room is 30 dB softer."""
+    size = _SOFT_MS * clip.rate // 1000
+    blocks = np.resize(clip.samples, (max(1, len(clip.samples) // size), size))
+    power = (blocks**2).mean(axis=1)
+    return int(np.argmax(power >= power.max() * 10 ** (ONSET_DB / 10))) * size
 
 
 def torn(clip: Clip, pause_ms: int, wire: Wire, seed: int) -> Saying:

@@ -130,6 +130,13 @@ def test_who_interrupts_waits_until_somebody_speaks_and_measures_the_clear() -> 
     assert not caller.unanswered()
 
 
+def test_what_a_microphone_hears_of_the_room_is_no_onset() -> None:
+    room = np.tile(np.array([0.01, -0.01], np.float32), 2_000)
+    voice = np.tile(np.array([0.5, -0.5], np.float32), 800)
+    saying = whole(Clip("clip", 8_000, np.concatenate([room, voice])), TWILIO)
+    assert (saying.begin_ns, saying.end_ns) == (500 * NS_PER_MS, 700 * NS_PER_MS)
+
+
 def test_who_takes_breath_between_words_can_be_interrupted() -> None:
     caller = interrupter()
     spoken = {frame for frame in range(20, 400) if frame % 20 < 8}  # less than the wait at a time
