@@ -34,6 +34,8 @@ from gateway.conversation.language import LANGUAGES
         ("en", "I don't want to say.", ""),
         ("en", "It's for my mother.", ""),
         ("en", "Please enter your agent number followed by the pound key.", ""),
+        ("en", "I'm afraid I was unable to reach you.", ""),
+        ("en", "I'm trying to reach somebody.", ""),
         ("en", "five five five", ""),
         ("en", "Hello?", ""),
         ("ru", "Меня зовут Анна Петровна Иванова.", "Анна Петровна Иванова"),
